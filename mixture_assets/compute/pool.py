@@ -1,0 +1,197 @@
+"""A pool of training subprocesses on this machine, one per core.
+
+Single-threaded: the main thread starts workers and polls, so that an interrupt reaches its
+`finally` and no worker is left behind. All workers get the whole list of runs and take
+whichever is free (training.worker); the pool only counts what finishes, blames what dies, and
+replaces dead workers. Nothing is lost with the pool itself: the next one finds what is done.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from mixture_assets.store.runs import RunFolder
+
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 8.0  # to finish a step and write a checkpoint
+_INTERRUPTED = 75  # see training.worker
+
+
+@dataclass
+class PoolReport:
+    """What happened to the runs."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # run -> reason
+    already_done: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[str]
+    log: IO[str]
+
+
+def default_workers() -> int:
+    """One per core that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_pool(
+    store: Path,
+    run_ids: Sequence[str],
+    *,
+    workers: int = 0,
+    attempts: int = 3,
+    on_settled: Callable[[str], None] = lambda run_id: None,
+) -> PoolReport:
+    """Train every run that has no result yet; return when all have a result or a failure.
+
+    Args:
+        store: Root of the store; the run folders exist.
+        run_ids: Longest first balances best.
+        workers: Processes at a time; 0 means one per core.
+        attempts: How often a run may take its worker down (out of memory, SIGKILL) before it
+            is recorded as failed. A run that fails by its own fault is never started again.
+        on_settled: Called on this thread with each run as it gets a result or a failure.
+    """
+    begun = time.monotonic()
+    folders = {run_id: RunFolder(store, run_id) for run_id in run_ids}
+    report = PoolReport(already_done=[r for r, f in folders.items() if f.result() is not None])
+    for run_id in report.already_done:
+        on_settled(run_id)
+    waiting = {r: f for r, f in folders.items() if r not in report.already_done}
+    for folder in waiting.values():
+        folder.clear_failure()  # asked for again: a new chance
+    pool = _Pool(store, list(waiting), workers or default_workers(), attempts)
+    try:
+        while waiting:
+            pool.keep_alive(waiting)
+            for run_id in [r for r, f in waiting.items() if _is_settled(f)]:
+                _record(report, run_id, waiting.pop(run_id))
+                on_settled(run_id)
+            time.sleep(_POLL_SECONDS)
+    finally:
+        pool.stop(waiting)
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+def _is_settled(folder: RunFolder) -> bool:
+    return folder.result() is not None or folder.failure() is not None
+
+
+def _record(report: PoolReport, run_id: str, folder: RunFolder) -> None:
+    failure = folder.failure()
+    if failure is None:
+        report.done.append(run_id)
+    else:
+        report.failed[run_id] = failure["reason"]
+
+
+class _Pool:
+    """The living workers."""
+
+    def __init__(self, store: Path, run_ids: list[str], size: int, attempts: int) -> None:
+        self.store, self.run_ids, self.attempts = store, run_ids, attempts
+        self.size = min(size, len(run_ids))
+        self.crashes: Counter[str] = Counter()
+        self.workers: list[_Worker] = []
+        self.started = 0
+
+    def keep_alive(self, waiting: dict[str, RunFolder]) -> None:
+        """Start what is missing, and blame the run that a dead worker held."""
+        for worker in [w for w in self.workers if w.process.poll() is not None]:
+            self.workers.remove(worker)
+            self._bury(worker, waiting)
+        while waiting and len(self.workers) < min(self.size, len(waiting)):
+            self.workers.append(self._start())
+
+    def _start(self) -> _Worker:
+        log_path = self.store / "logs" / f"worker-{os.getpid()}-{self.started}.log"
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        log = open(log_path, "w", encoding="utf-8")  # noqa: SIM115
+        # Rotated, so that two workers do not race for the same lock at every step.
+        turn = self.started % max(1, len(self.run_ids))
+        order = self.run_ids[turn:] + self.run_ids[:turn]
+        self.started += 1
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mixture_assets.training", str(self.store)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # its own group: stopped as a whole, not by our Ctrl-C
+            env=os.environ | _one_thread() | {"MIXTURE_POOL_PID": str(os.getpid())},
+        )
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write("\n".join(order))
+            process.stdin.close()
+        return _Worker(process, log)
+
+    def _bury(self, worker: _Worker, waiting: dict[str, RunFolder]) -> None:
+        worker.log.close()
+        code = worker.process.returncode
+        if code in (0, _INTERRUPTED):
+            Path(worker.log.name).unlink(missing_ok=True)
+            return
+        held = [r for r, f in waiting.items() if f.holder_pid() == worker.process.pid]
+        for run_id in held or list(waiting)[:1]:
+            self.crashes[run_id] += 1
+            if self.crashes[run_id] >= self.attempts and not _is_settled(waiting[run_id]):
+                waiting[run_id].write_failure(
+                    f"its process {_death(code)} {self.crashes[run_id]} times",
+                    hint=f"read {worker.log.name}; too little memory is the usual reason",
+                    attempts=self.crashes[run_id],
+                )
+
+    def stop(self, waiting: dict[str, RunFolder]) -> None:
+        """Ask every worker to write a checkpoint and leave; insist after a while."""
+        running = [r for r, f in waiting.items() if f.status() == "running"]
+        for worker in self.workers:
+            _signal_group(worker.process, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for worker in self.workers:
+            try:
+                worker.process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal_group(worker.process, signal.SIGKILL)
+                worker.process.wait()
+            worker.log.close()
+            if worker.process.returncode in (0, _INTERRUPTED):
+                Path(worker.log.name).unlink(missing_ok=True)
+        for run_id in running:
+            if not _is_settled(waiting[run_id]):
+                waiting[run_id].write_failure(
+                    "stopped on request", hint="start again to resume it", status="cancelled"
+                )
+
+
+def _one_thread() -> dict[str, str]:
+    """Math libraries read these when they load; the worker sets its own count afterwards."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1") | {
+        "TOKENIZERS_PARALLELISM": "false",
+        "THP_MEM_ALLOC_ENABLE": "1",
+    }
+
+
+def _signal_group(process: subprocess.Popen[str], number: int) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
+
+def _death(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"

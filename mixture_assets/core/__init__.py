@@ -1,0 +1,1 @@
+"""Nouns of the field: domains, mixtures, budgets, runs. Standard library only."""

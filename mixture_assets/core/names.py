@@ -1,0 +1,27 @@
+"""Domain names become folders, partition keys and SQL values: check them once, here."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from mixture_assets.core.errors import MixtureError
+
+# No slash, backslash, comma (Dagster cannot backfill such a partition), quote or space; ':' is
+# allowed inside for `source:topic`. A leading dot or dash would be a hidden file or an option.
+_DOMAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}")
+
+
+def validate_domain(name: str) -> str:
+    """Return `name` if it is safe as a folder and a partition key, else raise MixtureError."""
+    if not _DOMAIN.fullmatch(name) or ".." in name:
+        raise MixtureError(
+            f"{name!r} is not a domain name",
+            hint="use letters, digits and _ . : + - (at most 100), starting with a letter or digit",
+        )
+    return name
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' (did you mean ...?)' for a misspelt name, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

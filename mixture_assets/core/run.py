@@ -1,0 +1,81 @@
+"""What names a training run: everything that its result depends on, and nothing else."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mixture_assets.core.digest import digest
+
+TRAINING_VERSION = 1  # raise when a change of code changes a run's numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Shape of a decoder: a Hugging Face architecture by family name, and its scale."""
+
+    family: str = "llama"  # 'llama', 'gpt2', or any causal LM config of transformers by model type
+    width: int = 64
+    layers: int = 2
+    heads: int = 2
+    context: int = 64  # tokens
+    tie_embeddings: bool = True
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # passed to the config as they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """Hyper-parameters of one run."""
+
+    batch_tokens: int = 2048
+    learning_rate: float = 3e-3
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    warmup_fraction: float = 0.1
+    final_fraction: float = 0.1  # of the peak learning rate, at the last step
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip_norm: float = 1.0
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"  # auto: bf16 where the machine has it
+    compile: bool = False
+    threads: int = 1  # on CPU; one process per core beats one process on all of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One training run. Its digest is its name and its folder."""
+
+    tokens: Mapping[str, int]  # requested tokens by domain
+    seed: int
+    model: ModelSpec
+    training: TrainingSpec
+    vocab_size: int
+    token_sets: Mapping[str, str]  # domain -> digest of its training tokens
+    validation_sets: Mapping[str, str]  # domain -> digest of its validation documents
+    evaluations: int  # scheduled during training, the one at the end included
+    numeric_path: str  # device, precision and kernels: see training.device
+    keep_model: bool = False  # write a Hugging Face folder at the end
+    tokenizer: str = ""  # digest
+    training_version: int = TRAINING_VERSION
+
+    @property
+    def budget_tokens(self) -> int:
+        """Tokens that the run asks for, over all domains."""
+        return sum(self.tokens.values())
+
+    @property
+    def digest(self) -> str:
+        """The run's name."""
+        return digest(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that `from_json` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "RunSpec":
+        """The inverse of `to_json`."""
+        fields = dict(value)
+        fields["model"] = ModelSpec(**fields["model"])
+        fields["training"] = TrainingSpec(**fields["training"])
+        return cls(**fields)

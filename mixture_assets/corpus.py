@@ -1,0 +1,161 @@
+"""From raw shards to training tokens: the data steps of the pipeline, on one experiment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixture_assets.core.experiment import Experiment, load_experiment
+from mixture_assets.data.datasets_source import land_dataset
+from mixture_assets.data.harvest import harvest
+from mixture_assets.data.shards import RawShard, discover
+from mixture_assets.data.token_store import DomainTokens, build_domain, check_overlap
+from mixture_assets.data.tokenize import TokenShard, tokenize_shard
+from mixture_assets.data.tokenizer import FrozenTokenizer, load_tokenizer, train_tokenizer
+from mixture_assets.lineage import domain_rows
+from mixture_assets.store.records import write_record
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """An experiment and its store: what every step is given."""
+
+    experiment: Experiment
+
+    @classmethod
+    def open(cls, path: Path) -> "Workspace":
+        """Read an experiment file and make its store."""
+        workspace = cls(load_experiment(path))
+        workspace.store.mkdir(parents=True, exist_ok=True)
+        return workspace
+
+    @property
+    def store(self) -> Path:
+        """Root of the store."""
+        return self.experiment.store_path
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokens by domain, and the tokenizer that made them."""
+
+    tokenizer: FrozenTokenizer
+    domains: Mapping[str, DomainTokens]
+
+    @property
+    def available_tokens(self) -> dict[str, int]:
+        """Training tokens by domain."""
+        return {name: d.available_tokens for name, d in sorted(self.domains.items())}
+
+
+def land(workspace: Workspace) -> None:
+    """Fill the raw root where the experiment says so: the demo's harvest, and datasets."""
+    data = workspace.experiment.data
+    if data.harvest:
+        harvest(Path(workspace.experiment.data_root))
+    for domain, source in sorted(data.datasets.items()):
+        land_dataset(
+            source.path,
+            workspace.store / "landed" / domain,
+            split=source.split,
+            config_name=source.config or None,
+            revision=source.revision or None,
+            text_field=source.text_field,
+            max_documents=source.max_documents,
+        )
+
+
+def discover_shards(workspace: Workspace) -> dict[str, list[RawShard]]:
+    """Raw shards by domain: what lies under the root, and landed datasets."""
+    data, cache = workspace.experiment.data, workspace.store / "shards.json"
+    folders = [d for d in data.domains if d not in data.datasets]
+    found: dict[str, list[RawShard]] = {}
+    if data.root and (folders or not data.domains):
+        found |= discover(workspace.experiment.data_root, cache=cache, domains=folders)
+    if data.datasets:
+        landed = str(workspace.store / "landed")
+        found |= discover(landed, cache=cache, domains=sorted(data.datasets))
+    return dict(sorted(found.items()))
+
+
+def freeze_tokenizer(
+    workspace: Workspace, shards: Mapping[str, Sequence[RawShard]]
+) -> FrozenTokenizer:
+    """The experiment's tokenizer: trained once on a balanced sample, or loaded by name."""
+    e = workspace.experiment
+    if e.tokenizer.name:
+        tokenizer = load_tokenizer(e.tokenizer.name, store=workspace.store)
+    else:
+        tokenizer = train_tokenizer(
+            shards,
+            vocab_size=e.tokenizer.vocab_size,
+            store=workspace.store,
+            text_field=e.data.text_field,
+            txt_document_chars=e.data.txt_document_chars,
+            sample_bytes_per_domain=e.tokenizer.sample_bytes_per_domain,
+        )
+    row = {
+        "tokenizer_id": tokenizer.digest,
+        "vocab_size": tokenizer.vocab_size,
+        "kind": "loaded" if e.tokenizer.name else "byte-level BPE",
+        "name": e.tokenizer.name,
+    }
+    write_record(workspace.store, "tokenizer", tokenizer.digest, {"tokenizer": [row]})
+    return tokenizer
+
+
+def tokenize_domain(
+    workspace: Workspace, tokenizer: FrozenTokenizer, shards: Sequence[RawShard]
+) -> list[TokenShard]:
+    """Token shards of one domain, one per raw shard; finished ones are not done again."""
+    data = workspace.experiment.data
+    return [
+        tokenize_shard(
+            shard,
+            tokenizer,
+            store=workspace.store,
+            text_field=data.text_field,
+            txt_document_chars=data.txt_document_chars,
+        )
+        for shard in shards
+    ]
+
+
+def store_domain(
+    workspace: Workspace, tokenizer: FrozenTokenizer, token_shards: Sequence[TokenShard]
+) -> DomainTokens:
+    """Training arrays and validation documents of one domain, and their lineage."""
+    e = workspace.experiment
+    tokens = build_domain(
+        list(token_shards),
+        store=workspace.store,
+        eos_id=tokenizer.eos_id,
+        validation_fraction=e.data.validation_fraction,
+        validation_tokens=e.data.validation_tokens,
+        context=e.model.context,
+        min_train_tokens=e.training.batch_tokens,
+    )
+    write_record(workspace.store, "domain", tokens.digest, domain_rows(tokens, token_shards))
+    return tokens
+
+
+def build_corpus(workspace: Workspace) -> Corpus:
+    """Everything from raw shards to training tokens; finished parts are only looked up."""
+    shards = discover_shards(workspace)
+    tokenizer = freeze_tokenizer(workspace, shards)
+    domains = {
+        name: store_domain(workspace, tokenizer, tokenize_domain(workspace, tokenizer, raw))
+        for name, raw in shards.items()
+    }
+    return finish_corpus(workspace, tokenizer, domains)
+
+
+def finish_corpus(
+    workspace: Workspace, tokenizer: FrozenTokenizer, domains: Mapping[str, DomainTokens]
+) -> Corpus:
+    """Check the domains against each other."""
+    check_overlap(
+        list(domains.values()),
+        store=workspace.store,
+        max_shared=workspace.experiment.data.max_shared,
+    )
+    return Corpus(tokenizer, dict(domains))

@@ -1,0 +1,86 @@
+"""Texts from columnar shards: parquet, and the Arrow files that `datasets` saves."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.data.compression import gone
+from mixture_assets.data.shards import RawShard
+
+_ROWS = 2048  # read at a time
+
+
+def parquet_texts(shard: RawShard, column: str) -> Iterator[list[str]]:
+    """One column of a parquet file, a list per batch of rows."""
+    with _opened(shard) as file:
+        parquet = pq.ParquetFile(file)
+        _require_column(shard, parquet.schema_arrow, column)
+        batches = parquet.iter_batches(_ROWS, columns=[column], use_threads=False)
+        yield from _texts(shard, batches, column)
+
+
+def arrow_texts(shard: RawShard, column: str) -> Iterator[list[str]]:
+    """One column of an Arrow IPC file or stream, a list per record batch."""
+    with _opened(shard) as file:
+        is_file = file.read(6) == b"ARROW1"
+        file.seek(0)
+        if is_file:
+            reader = pa.ipc.open_file(file)
+            batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+        else:
+            batches = reader = pa.ipc.open_stream(file)
+        _require_column(shard, reader.schema, column)
+        yield from _texts(shard, batches, column)
+
+
+@contextmanager
+def _opened(shard: RawShard) -> Iterator[Any]:
+    """The open file; Arrow's errors name no file, so they become ours."""
+    kind = shard.format
+    try:
+        with fsspec.open(shard.url, "rb") as file:
+            if file.seek(0, 2) != shard.n_bytes:
+                raise gone(shard)
+            file.seek(0)
+            yield file
+    except FileNotFoundError as error:
+        raise gone(shard) from error
+    except UnicodeDecodeError as error:
+        raise MixtureError(
+            f"{shard.name!r} has text that is not UTF-8: byte 0x{error.object[error.start]:02x}",
+            hint=f"write the {kind} file again from valid strings",
+        ) from error
+    except (pa.ArrowException, OSError, EOFError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MixtureError(
+            f"{shard.name!r} cannot be read as {kind}: {first_line}",
+            hint="it is damaged or half-written: write or download it again",
+        ) from error
+
+
+def _require_column(shard: RawShard, schema: Any, column: str) -> None:
+    if schema.get_field_index(column) < 0:
+        raise MixtureError(
+            f"{shard.name!r} has no column {column!r}: it has {', '.join(map(repr, schema.names))}",
+            hint="name the column that holds the text: [data] text_field",
+        )
+
+
+def _texts(shard: RawShard, batches: Iterable[Any], column: str) -> Iterator[list[str]]:
+    row = 1
+    for batch in batches:
+        texts: list[str] = batch.column(column).to_pylist()
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                kind = "nothing" if text is None else type(text).__name__
+                raise MixtureError(
+                    f"{shard.name!r} row {row + i:,} has {kind} in {column!r} instead of text",
+                    hint="leave the row out, or name another column: [data] text_field",
+                )
+        row += len(texts)
+        yield texts

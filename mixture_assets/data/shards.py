@@ -1,0 +1,175 @@
+"""Raw shards: what lies under a root, one folder per domain, each named by its content.
+
+A shard whose size and modification time have not changed keeps the digest found before, from
+the cache file, and is not opened. Roots are local paths or any fsspec URL.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from mixture_assets.core.digest import DIGEST_CHARS
+from mixture_assets.core.errors import MixtureError, MixtureWarning, shortlist
+from mixture_assets.core.names import nearest, validate_domain
+from mixture_assets.data.files import write_json
+
+FORMATS = (
+    "jsonl",
+    "jsonl.gz",
+    "jsonl.zst",
+    "parquet",
+    "txt",
+    "txt.gz",
+    "txt.zst",
+    "arrow",
+)
+_HALF_WRITTEN = (".tmp", ".part", ".partial", ".crdownload", ".incomplete")
+_KNOWN = f"known formats: {', '.join(FORMATS)}"
+
+
+@dataclass(frozen=True)
+class RawShard:
+    """One file of a domain."""
+
+    domain: str
+    url: str  # local path, or URL with its protocol
+    format: str  # one of FORMATS
+    n_bytes: int  # as stored
+    digest: str  # of the stored bytes: first 16 hex characters of their sha256
+
+    @property
+    def name(self) -> str:
+        """The end of the URL from the domain on: what messages call the shard."""
+        return self.domain + "/" + self.url.rpartition(f"/{self.domain}/")[2]
+
+
+def discover(root: str, *, cache: Path, domains: Sequence[str] = ()) -> dict[str, list[RawShard]]:
+    """Find the shards of every domain under `root`, or of the named ones, sorted by name.
+
+    A domain is a sub-folder of `root`; shards may lie deeper in it. Hidden files, names that
+    begin with an underscore and unknown extensions are passed over; half-written names and
+    exact copies of another shard of the domain are left out with a MixtureWarning.
+    """
+    for name in domains:
+        validate_domain(name)
+    fs, path = url_to_fs(str(root))
+    folders = _folders(fs, path, str(root))
+    wanted = sorted(domains) if domains else sorted(folders)
+    for name in wanted:
+        validate_domain(name)
+        if name not in folders:
+            raise MixtureError(
+                f"no domain {name!r} under {str(root)!r}{nearest(name, folders)}",
+                hint=f"its folders are: {', '.join(sorted(folders)) or 'none'}",
+            )
+    known = _read_cache(cache)
+    fresh: dict[str, dict[str, Any]] = {}
+    found = {name: _shards(fs, folders[name], name, known, fresh) for name in wanted}
+    if any(known.get(url) != entry for url, entry in fresh.items()):
+        write_json(cache, {**known, **fresh})
+    return found
+
+
+def _folders(fs: Any, path: str, root: str) -> dict[str, str]:
+    """Sub-folder name -> path."""
+    if not fs.isdir(path):
+        raise MixtureError(
+            f"no folder at {root!r}", hint="[data] root is the folder that holds the domains"
+        )
+    entries = {PurePosixPath(e["name"]).name: e for e in fs.ls(path, detail=True)}
+    folders = {n: e["name"] for n, e in entries.items() if fs.isdir(e["name"]) and _is_visible(n)}
+    if not folders:
+        raise MixtureError(
+            f"no domain under {root!r}", hint="make one folder per domain, and put shards in it"
+        )
+    return folders
+
+
+def _shards(
+    fs: Any,
+    folder: str,
+    domain: str,
+    known: Mapping[str, Mapping[str, Any]],
+    fresh: dict[str, dict[str, Any]],
+) -> list[RawShard]:
+    """The shards of one domain; what was learned about each goes to `fresh`."""
+    infos = {i["name"]: i for i in fs.find(folder, detail=True).values() if i["type"] == "file"}
+    files = {n: i for n, i in infos.items() if all(map(_is_visible, _parts_below(n, folder)))}
+    _warn_of_half_written(domain, files)
+    shards: dict[str, RawShard] = {}  # by digest
+    for name, info in sorted(files.items()):
+        if (format_ := _format_of(name)) is None:
+            continue
+        url = name if "file" in _protocols(fs) else str(fs.unstrip_protocol(name))
+        fresh[url] = _fingerprint(fs, name, info, known.get(url))
+        shard = RawShard(domain, url, format_, int(info["size"]), fresh[url]["digest"])
+        if first := shards.get(shard.digest):
+            _warn(f"{shard.name!r} is an exact copy of {first.name!r} and is left out")
+        else:
+            shards[shard.digest] = shard
+    if not shards:
+        seen = (
+            f": it holds {shortlist(_parts_below(n, folder)[-1] for n in infos)}" if infos else ""
+        )
+        raise MixtureError(f"domain {domain!r} has no shard{seen}", hint=_KNOWN)
+    return list(shards.values())
+
+
+def _fingerprint(
+    fs: Any, name: str, info: Mapping[str, Any], known: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Size, time and digest of a file: from the cache if size and time are the same."""
+    stamps = ("mtime", "LastModified", "last_modified", "updated", "ETag", "created")
+    stamp = next((str(info[key]) for key in stamps if info.get(key) is not None), "")
+    entry = {"size": int(info["size"]), "mtime": stamp}
+    if stamp and known and {k: known.get(k) for k in entry} == entry and known.get("digest"):
+        return {**entry, "digest": str(known["digest"])}
+    with fs.open(name, "rb") as file:
+        hasher = hashlib.sha256()
+        while block := file.read(1 << 22):
+            hasher.update(block)
+    return {**entry, "digest": hasher.hexdigest()[:DIGEST_CHARS]}
+
+
+def _read_cache(path: Path) -> dict[str, dict[str, Any]]:
+    """What is known of each URL; nothing if the file is missing or damaged: it is only a cache."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    is_ours = isinstance(entries, dict) and all(isinstance(e, dict) for e in entries.values())
+    return entries if is_ours else {}
+
+
+def _is_visible(name: str) -> bool:
+    """Neither hidden, nor a marker such as _SUCCESS, nor a cache that `datasets` left."""
+    is_cache = name.startswith("cache-") and name.endswith(".arrow")
+    return not name.startswith((".", "_")) and not is_cache
+
+
+def _parts_below(name: str, folder: str) -> list[str]:
+    return name.removeprefix(folder).strip("/").split("/")
+
+
+def _format_of(name: str) -> str | None:
+    return next((f for f in FORMATS if name.lower().endswith(f".{f}")), None)
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _warn_of_half_written(domain: str, names: Mapping[str, Any]) -> None:
+    half = [PurePosixPath(n).name for n in names if n.lower().endswith(_HALF_WRITTEN)]
+    if half:
+        _warn(f"{domain!r} has half-written files, which are left out: {shortlist(half)}")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, MixtureWarning, stacklevel=4)

@@ -1,0 +1,27 @@
+"""Methods by the name that an experiment file, a table or a command line gives them."""
+
+from collections.abc import Mapping
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.names import nearest
+from mixture_assets.methods.autoscale import AutoScale
+from mixture_assets.methods.base import Method
+from mixture_assets.methods.baselines import Natural, Uniform
+from mixture_assets.methods.ddo import DDO
+
+METHODS: Mapping[str, type[Method]] = {
+    "natural": Natural,
+    "uniform": Uniform,
+    "ddo": DDO,
+    "autoscale": AutoScale,
+}
+
+
+def method_class(name: str) -> type[Method]:
+    """Look a method up by name."""
+    if name not in METHODS:
+        raise MixtureError(
+            f"no method is called {name!r}{nearest(name, METHODS)}",
+            hint=f"known methods: {', '.join(METHODS)}",
+        )
+    return METHODS[name]

@@ -1,0 +1,445 @@
+"""The steps, as plain functions: the only file that knows them all.
+
+    land -> build_corpus (corpus.py) -> plan_proxies -> train -> propose -> plan_full_runs
+         -> train -> compare_runs -> refresh_database -> make_report
+
+Each step reads what the ones before left in the store, does what is missing, and returns a
+value. The command line and the Dagster assets are thin callers of these.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mixture_assets.compute.pool import PoolReport, run_pool
+from mixture_assets.core.digest import digest
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.experiment import Experiment
+from mixture_assets.core.mixture import Mixture
+from mixture_assets.core.problem import Problem, Proposal, ProxyResult, ProxyRun
+from mixture_assets.core.run import ModelSpec, RunSpec
+from mixture_assets.corpus import Corpus, Workspace, build_corpus, land
+from mixture_assets.evaluation.comparison import Comparison, Curve, compare
+from mixture_assets.lineage import proposal_rows
+from mixture_assets.methods.autoscale import AutoScale
+from mixture_assets.methods.ddo import DDO
+from mixture_assets.report.page import ReportPaths, write_report
+from mixture_assets.store.ingest import IngestReport, ingest
+from mixture_assets.store.records import read_records, write_record
+from mixture_assets.store.runs import RunFolder
+from mixture_assets.training.device import probe
+
+PROPOSAL_VERSION = 1  # raise when a change of code changes a proposal
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run to make, with the words that people know it by."""
+
+    spec: RunSpec
+    purpose: str  # 'proxy' or 'full'
+    label: str
+    scale: str = ""
+    mixture_name: str = ""
+
+    @property
+    def run_id(self) -> str:
+        """Names the run and its folder."""
+        return self.spec.digest
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+
+def problem_of(workspace: Workspace, corpus: Corpus) -> Problem:
+    """What the mixing method is asked."""
+    e = workspace.experiment
+    return Problem(
+        available_tokens=corpus.available_tokens,
+        budget_tokens=e.full.budget_tokens,
+        objective=e.objective,
+        constraints=e.constraints,
+    )
+
+
+def scales_of(experiment: Experiment) -> dict[str, DDO]:
+    """DDO at each proxy scale, by its name."""
+    p = experiment.proxy
+    names = ("small", "large")[-len(p.budgets_tokens) :]
+    return {
+        name: DDO(
+            base_tokens=budget,
+            grow=p.grow,
+            shrink=p.shrink,
+            floor=p.floor,
+            seeds=p.seeds,
+            base_seeds=p.base_seeds,
+            scale=name,
+        )
+        for name, budget in zip(names, p.budgets_tokens, strict=True)
+    }
+
+
+def method_of(experiment: Experiment) -> AutoScale | DDO:
+    """AutoScale over two proxy scales, or DDO at the one there is."""
+    scales = scales_of(experiment)
+    if len(scales) == 1:
+        return next(iter(scales.values()))
+    p = experiment.proxy
+    return AutoScale(
+        small=scales["small"], large=scales["large"], rule=p.rule, bootstrap=p.bootstrap
+    )
+
+
+def plan_proxies(workspace: Workspace, corpus: Corpus) -> list[PlannedRun]:
+    """The proxy runs of every scale, longest first."""
+    e, problem = workspace.experiment, problem_of(workspace, corpus)
+    planned = [
+        PlannedRun(
+            spec=proxy_spec(workspace, corpus, run),
+            purpose="proxy",
+            label=ddo.labels(problem)[run.digest],
+            scale=scale,
+        )
+        for scale, ddo in scales_of(e).items()
+        for run in ddo.plan(problem)
+    ]
+    check_epochs(planned, corpus, e.constraints.max_epochs)
+    return sorted(planned, key=lambda p: (-p.spec.budget_tokens, p.run_id))
+
+
+def proxy_spec(workspace: Workspace, corpus: Corpus, run: ProxyRun) -> RunSpec:
+    """A method's request, with everything else that its result depends on."""
+    e = workspace.experiment
+    return _spec(
+        workspace, corpus, run.tokens, run.seed, e.proxy_model or e.model, e.proxy.evaluations
+    )
+
+
+def plan_full_runs(workspace: Workspace, corpus: Corpus, proposal: Proposal) -> list[PlannedRun]:
+    """The full runs: the proposal and its baselines, each from the same seeds."""
+    e = workspace.experiment
+    known = {
+        "natural": proposal.natural,
+        "uniform": proposal.uniform,
+        "proposal": proposal.mixture,
+    }
+    if e.full.weights:
+        known["custom"] = Mixture(e.full.weights)
+        known["custom"].check_domains(list(corpus.domains))
+    planned = []
+    for name in e.full.mixtures:
+        if name not in known:
+            raise MixtureError(
+                f"full: mixtures names {name!r}, but there are no weights for it",
+                hint="add a [full.weights] table",
+            )
+        tokens = split_tokens(known[name], e.full.budget_tokens)
+        for seed in e.full.seeds:
+            spec = _spec(
+                workspace, corpus, tokens, seed, e.model, e.full.evaluations, keep_model=True
+            )
+            planned.append(
+                PlannedRun(spec, "full", f"{name} seed {seed}", "full", mixture_name=name)
+            )
+    check_epochs(planned, corpus, e.constraints.max_epochs)
+    return planned
+
+
+def split_tokens(mixture: Mixture, budget_tokens: int) -> dict[str, int]:
+    """Whole tokens by domain that sum to the budget; the largest remainders are rounded up."""
+    exact = {name: w * budget_tokens for name, w in mixture.items()}
+    tokens = {name: int(x) for name, x in exact.items()}
+    short = budget_tokens - sum(tokens.values())
+    for name in sorted(exact, key=lambda n: (tokens[n] - exact[n], n))[:short]:
+        tokens[name] += 1
+    return tokens
+
+
+def _spec(
+    workspace: Workspace,
+    corpus: Corpus,
+    tokens: Mapping[str, int],
+    seed: int,
+    model: ModelSpec,
+    evaluations: int,
+    *,
+    keep_model: bool = False,
+) -> RunSpec:
+    training = workspace.experiment.training
+    return RunSpec(
+        tokens=dict(sorted(tokens.items())),
+        seed=seed,
+        model=model,
+        training=training,
+        vocab_size=corpus.tokenizer.vocab_size,
+        token_sets={n: corpus.domains[n].digest for n in sorted(tokens)},
+        validation_sets={n: d.validation_digest for n, d in sorted(corpus.domains.items())},
+        evaluations=evaluations,
+        numeric_path=probe(training, model.context).numeric_path,
+        keep_model=keep_model,
+        tokenizer=corpus.tokenizer.digest,
+    )
+
+
+def check_epochs(planned: Sequence[PlannedRun], corpus: Corpus, max_epochs: float) -> None:
+    """Raise before anything starts if a run would read a domain more than `max_epochs` times."""
+    for run in planned:
+        for domain, tokens in run.spec.tokens.items():
+            available = corpus.domains[domain].available_tokens
+            if tokens > max_epochs * available:
+                raise MixtureError(
+                    f"{domain!r} would be read {tokens / available:.3g} times in the run "
+                    f"{run.label!r}: it asks for {tokens:,} tokens of {available:,}, "
+                    f"max_epochs is {max_epochs:g}",
+                    hint="lower the budget, raise [constraints] max_epochs, or add data",
+                )
+
+
+def create_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
+    """Write the run folders of a plan; those that exist stay as they are."""
+    for run in planned:
+        header = {
+            "run_id": run.run_id,
+            "purpose": run.purpose,
+            "label": run.label,
+            "experiment": workspace.experiment.name,
+            "scale": run.scale,
+            "mixture_name": run.mixture_name,
+            "created_at": _now(),
+            "spec": run.spec.to_json(),
+        }
+        RunFolder(workspace.store, run.run_id).create(header)
+
+
+def train(
+    workspace: Workspace,
+    planned: Sequence[PlannedRun],
+    *,
+    on_settled: Callable[[PlannedRun], None] = lambda run: None,
+) -> PoolReport:
+    """Train what has no result yet. MixtureError if a run failed: its row says why."""
+    create_runs(workspace, planned)
+    by_id = {run.run_id: run for run in planned}
+    compute = workspace.experiment.compute
+    report = run_pool(
+        workspace.store,
+        list(by_id),
+        workers=compute.workers,
+        attempts=compute.attempts,
+        on_settled=lambda run_id: on_settled(by_id[run_id]),
+    )
+    ingest(workspace.store)
+    if report.failed:
+        run_id, reason = next(iter(report.failed.items()))
+        raise MixtureError(
+            f"{len(report.failed)} of {len(by_id)} runs failed: {by_id[run_id].label!r}: {reason}",
+            hint="`mixture status` lists them; start again to retry them",
+        )
+    return report
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+# --- weights ----------------------------------------------------------------------------------
+
+
+def proxy_results(workspace: Workspace, corpus: Corpus) -> list[ProxyResult]:
+    """Results of the proxy runs that are done, matched to what the method asked for."""
+    problem = problem_of(workspace, corpus)
+    results = []
+    for ddo in scales_of(workspace.experiment).values():
+        for run in ddo.plan(problem):
+            run_id = proxy_spec(workspace, corpus, run).digest
+            result = RunFolder(workspace.store, run_id).result()
+            if result is not None:
+                losses = {d: row["loss_nats"] for d, row in result["losses"].items()}
+                results.append(ProxyResult(run=run, loss_nats=losses, run_id=run_id))
+    return results
+
+
+def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
+    """Weights for the full run from the proxy runs, recorded with what they rest on."""
+    e, problem = workspace.experiment, problem_of(workspace, corpus)
+    method, results = method_of(e), proxy_results(workspace, corpus)
+    proposal_id = digest(
+        {
+            "version": PROPOSAL_VERSION,
+            "method": [type(method).__name__, dataclasses.asdict(method)],
+            "problem": dataclasses.asdict(problem),
+            "runs": sorted(r.run_id for r in results),
+        }
+    )
+    proposal = method.propose(problem, results)
+    runs = {r.run.digest: r.run_id for r in results}
+    rows = proposal_rows(proposal_id, proposal, experiment=e.name, created_at=_now(), runs=runs)
+    write_record(workspace.store, "proposal", proposal_id, rows)
+    return proposal_id, proposal
+
+
+# --- evaluation -------------------------------------------------------------------------------
+
+
+def objective_curves(
+    workspace: Workspace, planned: Sequence[PlannedRun]
+) -> dict[str, dict[int, Curve]]:
+    """Mixture name -> seed -> objective along training, for the runs that are done."""
+    objective = workspace.experiment.objective
+    curves: dict[str, dict[int, Curve]] = {}
+    for run in planned:
+        folder = RunFolder(workspace.store, run.run_id)
+        if folder.result() is None:
+            continue
+        losses: dict[int, dict[str, float]] = {}
+        for row in folder.metrics():
+            if row["kind"] == "evaluation":
+                losses.setdefault(row["tokens"], {})[row["domain"]] = row["loss_nats"]
+        curve = [(tokens, objective.value(by)) for tokens, by in sorted(losses.items())]
+        curves.setdefault(run.mixture_name, {})[run.spec.seed] = curve
+    return curves
+
+
+def compare_runs(
+    workspace: Workspace, proposal_id: str, planned: Sequence[PlannedRun]
+) -> list[Comparison]:
+    """The proposal beside each baseline, recorded."""
+    curves = objective_curves(workspace, planned)
+    if "proposal" not in curves:
+        raise MixtureError(
+            "no full run of the proposal is done", hint="`mixture run` trains what is missing"
+        )
+    baselines = [name for name in curves if name != "proposal"]
+    comparisons = [compare(curves, proposal="proposal", baseline=b) for b in baselines]
+    run_ids = sorted(run.run_id for run in planned)
+    rows = [
+        dataclasses.asdict(c)
+        | {
+            "comparison_id": digest([proposal_id, c.baseline, run_ids]),
+            "experiment": workspace.experiment.name,
+            "proposal_id": proposal_id,
+            "objective": workspace.experiment.objective.name,
+            "tokens": workspace.experiment.full.budget_tokens,
+        }
+        for c in comparisons
+    ]
+    decision = digest([proposal_id, run_ids])
+    write_record(workspace.store, "comparison", decision, {"comparison": rows})
+    return comparisons
+
+
+def record_costs(
+    workspace: Workspace, proposal_id: str, planned: Sequence[PlannedRun], role: str
+) -> None:
+    """What a decision cost: one row for each run that it rests on."""
+    rows = []
+    for run in planned:
+        result = RunFolder(workspace.store, run.run_id).result()
+        if result is not None:
+            rows.append(
+                {
+                    "decision_id": proposal_id,
+                    "run_id": run.run_id,
+                    "flops": result["flops_train"] + result["flops_eval"],
+                    "device_seconds": result["seconds"],
+                    "device": result["device"],
+                    "role": role,
+                }
+            )
+    write_record(workspace.store, "cost", digest([proposal_id, role, len(rows)]), {"cost": rows})
+
+
+def refresh_database(workspace: Workspace) -> IngestReport:
+    """Bring the DuckDB index up to date with the files."""
+    return ingest(workspace.store)
+
+
+def result_of(workspace: Workspace, run: PlannedRun) -> dict[str, Any] | None:
+    """A run's result, or None while there is none."""
+    return RunFolder(workspace.store, run.run_id).result()
+
+
+def has_runs(workspace: Workspace) -> bool:
+    """Whether anything was ever trained in this store."""
+    return (workspace.store / "runs").exists()
+
+
+def latest_proposal(workspace: Workspace) -> str:
+    """The newest proposal of this experiment."""
+    name = workspace.experiment.name
+    heads = [r["rows"]["proposal"][0] for r in read_records(workspace.store, "proposal")]
+    mine = [h for h in heads if h["experiment"] == name]
+    if not mine:
+        raise MixtureError(f"experiment {name!r} has no proposal yet", hint="`mixture run`")
+    return str(max(mine, key=lambda h: (h["created_at"], h["proposal_id"]))["proposal_id"])
+
+
+def missing_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Runs of a plan that have no result yet."""
+    return [r for r in planned if RunFolder(workspace.store, r.run_id).result() is None]
+
+
+# --- everything -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run of the whole experiment ends with."""
+
+    corpus: Corpus
+    proposal_id: str
+    proposal: Proposal
+    comparisons: Sequence[Comparison]
+    proxies: Sequence[PlannedRun]
+    full_runs: Sequence[PlannedRun]
+    report: ReportPaths
+    n_trained: int  # runs trained by this call
+
+
+def run_all(
+    workspace: Workspace,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    on_settled: Callable[[PlannedRun], None] = lambda run: None,
+) -> Summary:
+    """Every step, in order. What is done already is only looked up."""
+    say("data: landing, tokenizing")
+    land(workspace)
+    corpus = build_corpus(workspace)
+    proxies = plan_proxies(workspace, corpus)
+    trained = len(missing_runs(workspace, proxies))
+    say(f"proxy runs: {len(proxies)} planned, {trained} to train")
+    train(workspace, proxies, on_settled=on_settled)
+    proposal_id, proposal = propose(workspace, corpus)
+    full_runs = plan_full_runs(workspace, corpus, proposal)
+    to_train = len(missing_runs(workspace, full_runs))
+    say(f"full runs: {len(full_runs)} planned, {to_train} to train")
+    train(workspace, full_runs, on_settled=on_settled)
+    comparisons = compare_runs(workspace, proposal_id, full_runs)
+    record_costs(workspace, proposal_id, proxies, "proxy")
+    record_costs(workspace, proposal_id, full_runs, "full")
+    refresh_database(workspace)
+    return Summary(
+        corpus=corpus,
+        proposal_id=proposal_id,
+        proposal=proposal,
+        comparisons=comparisons,
+        proxies=proxies,
+        full_runs=full_runs,
+        report=make_report(workspace, proposal_id),
+        n_trained=trained + to_train,
+    )
+
+
+def make_report(workspace: Workspace, proposal_id: str) -> ReportPaths:
+    """The page about one proposal, pulled from the database."""
+    name = workspace.experiment.name
+    return write_report(
+        workspace.store,
+        proposal_id=proposal_id,
+        objective=workspace.experiment.objective,
+        folder=workspace.store / "reports" / name,
+    )

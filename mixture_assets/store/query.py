@@ -1,0 +1,240 @@
+"""Questions to the index: one SELECT, read-only, answered whatever else is going on.
+
+Three fences, each enough for most: the statement's syntax tree may hold nothing but reads of
+tables and views; DuckDB may touch no file, and its settings are locked; and the index is
+attached read-only, or is a copy in memory.
+"""
+
+import contextlib
+import csv
+import datetime
+import decimal
+import io
+import json
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from mixture_assets.core.errors import MixtureError, MixtureWarning
+from mixture_assets.core.names import nearest
+from mixture_assets.store import database
+from mixture_assets.store.database import Broken, Busy
+from mixture_assets.store.ingest import PATIENCE_SECONDS, attempt, fill, unreadable_text
+from mixture_assets.store.scan import scan
+
+MAX_ROWS = 1_000_000  # what an answer may hold; more belongs into an aggregate
+
+_TABLE_FUNCTIONS = (
+    *("lineage_from", "range", "generate_series", "unnest", "json_each", "json_tree"),
+    *("duckdb_tables", "duckdb_views", "duckdb_columns"),
+)
+_READS = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
+_EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(?=\S)", re.IGNORECASE)
+_REFUSED_HINT = "ask with one SELECT over the tables and views; docs/store.md has examples"
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """An answer: column names and rows of Python values."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One mapping per row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def to_json(self) -> str:
+        """A JSON array of objects; times as ISO 8601, NaN and infinity as null."""
+        return json.dumps([{k: _plain(v) for k, v in row.items()} for row in self.to_dicts()])
+
+    def to_csv(self) -> str:
+        """RFC 4180 with a header; NULL is an empty field."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([_cell(value, digits=0) for value in row] for row in self.rows)
+        return text.getvalue()
+
+    def to_table(self, *, digits: int = 6) -> str:
+        """Columns under their names; numbers to the right, rounded to `digits`; NULL is '-'."""
+        cells = [[_cell(v, digits) if v is not None else "-" for v in row] for row in self.rows]
+        columns = list(zip(self.columns, *cells, strict=True))
+        widths = [max(map(len, column)) for column in columns]
+        is_right = [
+            any(isinstance(row[i], int | float | decimal.Decimal) for row in self.rows)
+            for i in range(len(self.columns))
+        ]
+        lines = [self.columns, ["-" * w for w in widths], *cells]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(line, widths, is_right, strict=True)
+            ).rstrip()
+            for line in lines
+        )
+
+
+def query(store: Path, sql: str) -> QueryResult:
+    """Answer one SELECT (or EXPLAIN, DESCRIBE, SHOW, SUMMARIZE) from what the files say now.
+
+    Raises:
+        MixtureError: The statement is not a read, names something unknown, or fails.
+    """
+    check(sql)
+    with index(store) as connection:
+        connection.execute("SET memory_limit = '4GB'")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        try:
+            cursor = connection.execute(sql)
+            rows = cursor.fetchmany(MAX_ROWS + 1)
+            columns = [column[0] for column in cursor.description or []]
+        except duckdb.Error as error:
+            raise _readable(error, connection) from error
+    if len(rows) > MAX_ROWS:
+        raise MixtureError(
+            f"the answer has more than {MAX_ROWS:,} rows", hint="add LIMIT, or GROUP BY"
+        )
+    return QueryResult(columns, rows)
+
+
+@contextlib.contextmanager
+def index(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to an index that reflects the files, in catalog `mixture`.
+
+    The database file where it can be brought up to date and read; else one in memory.
+    """
+    store = Path(store)
+    report = attempt(store)
+    if report.unreadable:
+        warnings.warn(unreadable_text(report.unreadable), MixtureWarning, stacklevel=4)
+    with contextlib.ExitStack() as stack:
+        yield _enter_file(stack, store) if report.waiting == 0 else _enter_memory(stack, store)
+
+
+def _enter_file(stack: contextlib.ExitStack, store: Path) -> duckdb.DuckDBPyConnection:
+    path = store / database.DATABASE_NAME
+    with contextlib.ExitStack() as trial, contextlib.suppress(Busy, Broken):
+        trial.enter_context(
+            database.locked(store, patience_seconds=PATIENCE_SECONDS, is_shared=True)
+        )
+        connection = trial.enter_context(database.opened(path, is_read_only=True))
+        stack.push(trial.pop_all())
+        return connection
+    return _enter_memory(stack, store)
+
+
+def _enter_memory(stack: contextlib.ExitStack, store: Path) -> duckdb.DuckDBPyConnection:
+    connection = stack.enter_context(database.in_memory())
+    fill(connection, scan(store))
+    return connection
+
+
+def check(sql: str) -> None:
+    """Raise MixtureError unless `sql` is one statement that only reads tables and views."""
+    with contextlib.closing(duckdb.connect()) as parser:
+        try:
+            statements = duckdb.extract_statements(sql)
+            if len(statements) != 1:
+                raise MixtureError(
+                    f"a query is one statement, got {len(statements)}", hint=_REFUSED_HINT
+                )
+            kind = statements[0].type.name
+            # EXPLAIN cannot be serialised: look at what it explains.
+            inner = _EXPLAIN.sub("", sql, count=1) if kind == "EXPLAIN" else sql
+            row = parser.execute("SELECT json_serialize_sql(?)", [inner]).fetchone()
+        except duckdb.Error as error:
+            raise _readable(error, None) from error
+    assert row is not None
+    try:
+        tree = json.loads(row[0])
+    except RecursionError as error:
+        raise MixtureError("the query is nested too deeply", hint=_REFUSED_HINT) from error
+    if tree["error"]:
+        raise MixtureError(f"a query only reads, {kind} is refused", hint=_REFUSED_HINT)
+    _check_tree(tree)
+
+
+def _check_tree(tree: Mapping[str, Any]) -> None:
+    """Refuse writes inside WITH, and table functions that could read anything but the index."""
+    pending: list[Any] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            kind = str(node.get("type", ""))
+            if kind.endswith("_NODE") and kind not in _READS:
+                word = kind.removesuffix("_NODE").removesuffix("_QUERY")
+                raise MixtureError(f"a query only reads, {word} is refused", hint=_REFUSED_HINT)
+            if kind == "TABLE_FUNCTION":
+                _check_function(str(node["function"].get("function_name", "")).lower())
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+
+
+def _check_function(name: str) -> None:
+    if name not in _TABLE_FUNCTIONS:
+        raise MixtureError(
+            f"a query cannot use {name}(): it reads the index and nothing else",
+            hint=f"table functions: {', '.join(_TABLE_FUNCTIONS)}",
+        )
+
+
+def _readable(error: duckdb.Error, connection: duckdb.DuckDBPyConnection | None) -> MixtureError:
+    """DuckDB's message as one sentence, with what there is where something was not found."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = re.sub(r"^[A-Za-z ]+ Error: ", "", text).rstrip("!. ")
+    unknown = re.search(r"Table with name (\S+) does not exist", text)
+    if unknown and connection is not None:
+        names = _tables_and_views(connection)
+        return MixtureError(
+            f"there is no table or view {unknown[1]!r}{nearest(unknown[1], names)}",
+            hint=f"there are {', '.join(names)}",
+        )
+    return MixtureError(
+        f"the query failed: {text}",
+        hint="`DESCRIBE run` lists a table's columns; see docs/store.md",
+    )
+
+
+def _tables_and_views(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    rows: Sequence[tuple[str]] = connection.execute(
+        "SELECT table_name FROM information_schema.tables "
+        f"WHERE table_catalog = '{database.CATALOG}' ORDER BY ALL"
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def _cell(value: Any, digits: int) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and digits:
+        return f"{value:.{digits}g}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    plain = _plain(value)
+    return plain if isinstance(plain, str) else json.dumps(plain)
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can say."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float | decimal.Decimal):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(v) for v in value]
+    return str(value)

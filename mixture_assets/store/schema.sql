@@ -1,0 +1,213 @@
+-- Tables of mixture.duckdb. Units stand in the names; times are UTC. docs/store.md explains them.
+-- Every row comes from a run folder or a record: drop the file and it is built again.
+
+CREATE TABLE shard (            -- raw files
+    shard_id VARCHAR,           -- sha256 of the content, 16 hex
+    domain VARCHAR,
+    url VARCHAR,                -- path or fsspec URL
+    n_bytes BIGINT,             -- bytes of the file as it lies there
+    n_documents BIGINT,
+    n_empty_documents BIGINT,   -- counted, not kept
+    format VARCHAR,
+    PRIMARY KEY (shard_id, domain, url)
+);
+CREATE TABLE tokenizer (
+    tokenizer_id VARCHAR,       -- digest of its behaviour on a probe text
+    vocab_size BIGINT,          -- tokens
+    kind VARCHAR,
+    name VARCHAR,
+    PRIMARY KEY (tokenizer_id)
+);
+CREATE TABLE token_shard (      -- one per raw shard and tokenizer
+    token_shard_id VARCHAR,
+    shard_id VARCHAR,
+    domain VARCHAR,
+    tokenizer_id VARCHAR,
+    n_tokens BIGINT,
+    n_documents BIGINT,
+    n_bytes BIGINT,             -- UTF-8 bytes of the text
+    engine VARCHAR,             -- 'gigatoken' or 'tokenizers'
+    PRIMARY KEY (token_shard_id, domain)
+);
+CREATE TABLE domain (           -- training tokens and validation documents of a domain
+    token_set_id VARCHAR,
+    domain VARCHAR,
+    available_tokens BIGINT,    -- one pass over the training documents
+    n_documents BIGINT,         -- training documents
+    validation_id VARCHAR,
+    validation_tokens BIGINT,
+    validation_documents BIGINT,
+    PRIMARY KEY (token_set_id, domain)
+);
+CREATE TABLE run (
+    run_id VARCHAR,             -- digest of `spec`; names the run folder
+    purpose VARCHAR,            -- 'proxy' or 'full'
+    label VARCHAR,
+    experiment VARCHAR,
+    scale VARCHAR,              -- 'small', 'large', 'full'
+    mixture_name VARCHAR,
+    status VARCHAR,             -- planned, running, done, failed, cancelled, interrupted
+    reason VARCHAR,             -- of a failure or a cancellation
+    hint VARCHAR,               -- what to do about it
+    attempts BIGINT,            -- of a failure
+    seed BIGINT,
+    n_params BIGINT,
+    budget_tokens BIGINT,       -- requested, over all domains
+    steps BIGINT,               -- optimizer steps
+    seconds DOUBLE,             -- of training, over all processes
+    flops_train DOUBLE,
+    flops_eval DOUBLE,
+    device VARCHAR,
+    numeric_path VARCHAR,       -- device, precision and kernels
+    code_version VARCHAR,
+    peak_memory_bytes BIGINT,
+    created_at TIMESTAMP,
+    finished_at TIMESTAMP,
+    spec JSON,                  -- everything that names the run
+    PRIMARY KEY (run_id)
+);
+CREATE TABLE run_domain_tokens (
+    run_id VARCHAR,
+    domain VARCHAR,
+    requested_tokens BIGINT,
+    realised_tokens BIGINT,     -- NULL until the run is done
+    PRIMARY KEY (run_id, domain)
+);
+CREATE TABLE step_metric (
+    run_id VARCHAR,
+    step BIGINT,                -- optimizer steps done, from 1
+    tokens BIGINT,              -- seen so far
+    loss_nats DOUBLE,           -- training loss per token
+    learning_rate DOUBLE,
+    grad_norm DOUBLE,           -- before clipping; NULL where it was not finite
+    tokens_per_second DOUBLE,
+    seconds DOUBLE,             -- of training so far
+    PRIMARY KEY (run_id, step)
+);
+CREATE TABLE evaluation (       -- validation loss of a domain at a step
+    run_id VARCHAR,
+    step BIGINT,
+    tokens BIGINT,              -- trained on so far
+    domain VARCHAR,
+    metric_version BIGINT,      -- of the code that measures
+    loss_nats DOUBLE,           -- per token
+    loss_se_nats DOUBLE,        -- standard error over documents
+    bits_per_byte DOUBLE,
+    bits_per_byte_se DOUBLE,    -- standard error over documents
+    perplexity DOUBLE,          -- exp(loss_nats)
+    n_tokens BIGINT,            -- scored
+    n_documents BIGINT,         -- scored
+    is_final BOOLEAN,           -- from result.json: the number that counts
+    PRIMARY KEY (run_id, step, domain, metric_version)
+);
+CREATE TABLE fit (              -- objective against one domain's amount
+    fit_id VARCHAR,
+    proposal_id VARCHAR,
+    domain VARCHAR,
+    scale VARCHAR,
+    base_tokens DOUBLE,         -- of this domain in the base run
+    optimum DOUBLE,             -- multiples of base_tokens
+    degrees_of_freedom BIGINT,
+    residual_sd DOUBLE,         -- multiples of the base run's objective
+    is_improving BOOLEAN,
+    is_at_floor BOOLEAN,
+    PRIMARY KEY (fit_id)
+);
+CREATE TABLE fit_parameter (
+    fit_id VARCHAR,
+    name VARCHAR,               -- 'a', 'b', 'c'
+    value DOUBLE,
+    PRIMARY KEY (fit_id, name)
+);
+CREATE TABLE proposal (
+    proposal_id VARCHAR,
+    experiment VARCHAR,
+    method VARCHAR,
+    objective VARCHAR,
+    budget_tokens BIGINT,       -- of the full run that the weights are for
+    extrapolation_factor DOUBLE, -- that budget over the largest proxy budget
+    noise_sd DOUBLE,            -- of the objective over seeds
+    created_at TIMESTAMP,
+    notes VARCHAR,              -- JSON list of sentences to read with the weights
+    PRIMARY KEY (proposal_id)
+);
+CREATE TABLE proposal_weight (
+    proposal_id VARCHAR,
+    domain VARCHAR,
+    weight DOUBLE,              -- probability that a token comes from the domain
+    weight_low DOUBLE,          -- 90 % interval
+    weight_high DOUBLE,
+    natural_weight DOUBLE,
+    uniform_weight DOUBLE,
+    epochs DOUBLE,              -- passes over the domain's data
+    is_at_floor BOOLEAN,
+    is_held BOOLEAN,            -- growth out of a floor was not extrapolated
+    is_capped BOOLEAN,          -- held down by max_epochs
+    is_improving BOOLEAN,
+    PRIMARY KEY (proposal_id, domain)
+);
+CREATE TABLE prediction (
+    proposal_id VARCHAR,
+    quantity VARCHAR,           -- with its unit
+    value DOUBLE,
+    low DOUBLE,
+    high DOUBLE,
+    PRIMARY KEY (proposal_id, quantity)
+);
+CREATE TABLE comparison (       -- a proposal against a baseline, at the same budget
+    comparison_id VARCHAR,
+    experiment VARCHAR,
+    proposal_id VARCHAR,
+    baseline VARCHAR,           -- 'natural', 'uniform', ...
+    objective VARCHAR,
+    tokens BIGINT,              -- that the two are compared at
+    proposal_value DOUBLE,      -- in the objective's unit, mean over seeds
+    baseline_value DOUBLE,
+    difference DOUBLE,          -- proposal minus baseline
+    noise_sd DOUBLE,
+    speed_up DOUBLE,            -- 1 - tokens to reach the baseline's value / its tokens
+    n_seeds BIGINT,
+    verdict VARCHAR,
+    PRIMARY KEY (comparison_id)
+);
+CREATE TABLE weight_trajectory ( -- weights that a run was trained with
+    run_id VARCHAR,
+    from_token BIGINT,
+    domain VARCHAR,
+    weight DOUBLE,
+    PRIMARY KEY (run_id, from_token, domain)
+);
+CREATE TABLE selection_score_set (
+    score_set_id VARCHAR,
+    method VARCHAR,
+    domain VARCHAR,
+    n_documents BIGINT,
+    n_selected BIGINT,
+    flops DOUBLE,
+    seconds DOUBLE,
+    device VARCHAR,
+    code_version VARCHAR,
+    created_at TIMESTAMP,
+    settings JSON,
+    PRIMARY KEY (score_set_id)
+);
+CREATE TABLE cost (             -- what a decision rests on, run by run
+    decision_id VARCHAR,        -- a proposal or a comparison
+    run_id VARCHAR,
+    flops DOUBLE,
+    device_seconds DOUBLE,
+    device VARCHAR,
+    role VARCHAR,               -- 'proxy', 'full', 'scoring', ...
+    PRIMARY KEY (decision_id, run_id, role)
+);
+CREATE TABLE edge (             -- child rests on parent
+    child VARCHAR,              -- an id; one proposed weight is '<proposal_id>:<domain>'
+    parent VARCHAR,
+    role VARCHAR,
+    PRIMARY KEY (child, parent, role)
+);
+CREATE TABLE ingested (         -- what the index holds of each file
+    file VARCHAR,               -- below the store
+    fingerprint VARCHAR,        -- sizes, times and status when it was read
+    PRIMARY KEY (file)
+);

@@ -1,0 +1,25 @@
+"""Where every run stands, from the run folders alone."""
+
+from pathlib import Path
+from typing import Any
+
+from mixture_assets.store.runs import RunFolder, list_runs
+
+
+def run_table(store: Path) -> list[dict[str, Any]]:
+    """One row a run: run_id, purpose, label, status, reason; by purpose and label."""
+    rows = [_row(folder) for folder in list_runs(store)]
+    return sorted(rows, key=lambda row: (row["purpose"], row["label"], row["run_id"]))
+
+
+def _row(folder: RunFolder) -> dict[str, Any]:
+    spec, failure = folder.spec(), folder.failure() or {}
+    return {
+        "run_id": folder.run_id,
+        "purpose": spec["purpose"],
+        "label": spec["label"],
+        "experiment": spec["experiment"],
+        "budget_tokens": sum(spec["spec"]["tokens"].values()),
+        "status": folder.status(),
+        "reason": failure.get("reason", ""),
+    }

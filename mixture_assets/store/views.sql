@@ -1,0 +1,93 @@
+-- Views of mixture.duckdb: questions that come up every day. docs/store.md explains them.
+
+-- Everything that an edge can end in, with what a reader wants to know about it.
+CREATE VIEW node AS
+    SELECT proposal_id AS node, 'proposal' AS node_kind, NULL AS node_domain,
+        concat_ws(' ', method, 'for', budget_tokens, 'tokens') AS detail FROM proposal
+    UNION ALL
+    SELECT proposal_id || ':' || domain, 'weight', domain, 'weight ' || round(weight, 4)
+        FROM proposal_weight
+    UNION ALL SELECT fit_id, 'fit', domain, scale || ' scale' FROM fit
+    UNION ALL SELECT run_id, 'run', NULL, concat_ws(', ', label, status) FROM run
+    UNION ALL SELECT token_set_id, 'token_set', domain, available_tokens || ' tokens' FROM domain
+    UNION ALL SELECT token_shard_id, 'token_shard', domain, n_tokens || ' tokens' FROM token_shard
+    UNION ALL SELECT tokenizer_id, 'tokenizer', NULL, name FROM tokenizer
+    UNION ALL SELECT shard_id, 'shard', domain, url FROM shard;
+
+-- From each proposed weight down every edge to the raw shards.
+CREATE VIEW lineage AS
+    WITH RECURSIVE walk(proposal_id, domain, depth, child, role, node) AS (
+        SELECT proposal_id, domain, 0, NULL::VARCHAR, 'weight', proposal_id || ':' || domain
+            FROM proposal_weight
+        UNION
+        SELECT walk.proposal_id, walk.domain, walk.depth + 1, edge.child, edge.role, edge.parent
+            FROM walk JOIN edge ON edge.child = walk.node
+            WHERE walk.depth < 32 -- deeper than any chain of ours: a circle must end
+    )
+    SELECT walk.proposal_id, walk.domain, proposal_weight.weight, walk.depth,
+        coalesce(node.node_kind, 'unknown') AS node_kind, walk.node, walk.role, walk.child,
+        node.node_domain, node.detail
+    FROM walk
+    JOIN proposal_weight USING (proposal_id, domain)
+    LEFT JOIN node USING (node);
+
+-- The same from any one node: SELECT * FROM lineage_from('<id>').
+CREATE MACRO lineage_from(start) AS TABLE
+    WITH RECURSIVE walk(depth, child, role, node) AS (
+        SELECT 0, NULL::VARCHAR, NULL::VARCHAR, start
+        UNION
+        SELECT walk.depth + 1, edge.child, edge.role, edge.parent
+            FROM walk JOIN edge ON edge.child = walk.node WHERE walk.depth < 32
+    )
+    SELECT walk.depth, coalesce(node.node_kind, 'unknown') AS node_kind, walk.node, walk.role,
+        walk.child, node.node_domain, node.detail
+    FROM walk LEFT JOIN node USING (node);
+
+-- What methods are told: every finished proxy run, every domain.
+CREATE VIEW proxy_results AS
+    SELECT run.run_id, run.experiment, run.scale, run.label, run.seed, run.budget_tokens,
+        evaluation.domain, run_domain_tokens.requested_tokens, run_domain_tokens.realised_tokens,
+        evaluation.loss_nats, evaluation.loss_se_nats, evaluation.bits_per_byte,
+        evaluation.perplexity, evaluation.metric_version, run.numeric_path
+    FROM run
+    JOIN evaluation ON evaluation.run_id = run.run_id AND evaluation.is_final
+    LEFT JOIN run_domain_tokens
+        ON run_domain_tokens.run_id = run.run_id AND run_domain_tokens.domain = evaluation.domain
+    WHERE run.purpose = 'proxy' AND run.status = 'done';
+
+CREATE VIEW weight_history AS
+    SELECT proposal.experiment, proposal.created_at, proposal_weight.proposal_id, proposal.method,
+        proposal.objective, proposal.budget_tokens, proposal_weight.domain, proposal_weight.weight,
+        proposal_weight.weight_low, proposal_weight.weight_high, proposal_weight.natural_weight,
+        proposal_weight.epochs
+    FROM proposal JOIN proposal_weight USING (proposal_id);
+
+-- The newest proposal of each experiment.
+CREATE VIEW latest_weights AS
+    SELECT * FROM weight_history
+    QUALIFY dense_rank() OVER (
+        PARTITION BY experiment ORDER BY created_at DESC NULLS LAST, proposal_id DESC) = 1;
+
+-- Finished full runs, best first within an experiment and a budget.
+CREATE VIEW leaderboard AS
+    SELECT experiment, budget_tokens,
+        rank() OVER (
+            PARTITION BY experiment, budget_tokens, metric_version ORDER BY mean_loss_nats) AS place,
+        mixture_name, seed, mean_loss_nats, mean_perplexity, mean_bits_per_byte, n_domains,
+        metric_version, flops_train, seconds, device, run_id
+    FROM (
+        SELECT run.experiment, run.budget_tokens, run.mixture_name, run.seed,
+            avg(evaluation.loss_nats) AS mean_loss_nats,
+            avg(evaluation.perplexity) AS mean_perplexity,
+            avg(evaluation.bits_per_byte) AS mean_bits_per_byte,
+            count(*) AS n_domains, evaluation.metric_version, run.flops_train, run.seconds,
+            run.device, run.run_id
+        FROM run JOIN evaluation ON evaluation.run_id = run.run_id AND evaluation.is_final
+        WHERE run.purpose = 'full' AND run.status = 'done'
+        GROUP BY ALL
+    );
+
+CREATE VIEW cost_by_decision AS
+    SELECT decision_id, role, count(DISTINCT run_id) AS n_runs, sum(flops) AS flops,
+        sum(device_seconds) AS device_seconds, string_agg(DISTINCT device, ', ') AS devices
+    FROM cost GROUP BY decision_id, role;

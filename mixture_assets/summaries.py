@@ -1,0 +1,130 @@
+"""Tables and JSON of what the pipeline found: one wording for terminal, Dagster and scripts."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from mixture_assets.core.problem import Proposal
+from mixture_assets.core.units import flops_text, tokens_text
+from mixture_assets.corpus import Workspace
+from mixture_assets.pipeline import PlannedRun, Summary, result_of
+
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+
+def weight_table(proposal: Proposal) -> Table:
+    """Weights beside natural, with intervals, epochs and what the reader must know of each."""
+    header = ("domain", "weight", "90 % interval", "natural", "epochs", "remarks")
+    rows = []
+    for name, weight in sorted(proposal.mixture.items(), key=lambda item: -item[1]):
+        low_high = proposal.interval.get(name)
+        rows.append(
+            (
+                name,
+                f"{weight:.3f}",
+                f"{low_high[0]:.3f} .. {low_high[1]:.3f}" if low_high else "-",
+                f"{proposal.natural[name]:.3f}",
+                f"{proposal.epochs.get(name, 0.0):.2f}",
+                ", ".join(_remarks(proposal, name)),
+            )
+        )
+    return header, rows
+
+
+def _remarks(proposal: Proposal, domain: str) -> list[str]:
+    known = {
+        "at floor": proposal.at_floor,
+        "held": proposal.held,
+        "capped": proposal.capped,
+        "does not help": proposal.not_improving,
+    }
+    return [remark for remark, domains in known.items() if domain in domains]
+
+
+def evaluation_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
+    """Objective, and the loss of every domain with its standard error, one row a full run."""
+    objective = workspace.experiment.objective
+    done = [(run, r) for run in planned if (r := result_of(workspace, run)) is not None]
+    domains = sorted({d for _, result in done for d in result["losses"]})
+    header = ("mixture", "seed", objective.name, *(f"{d} (nats)" for d in domains))
+    rows = []
+    for run, result in done:
+        losses = {d: row["loss_nats"] for d, row in result["losses"].items()}
+        cells = [_with_error(result["losses"][d]) for d in domains]
+        value = f"{objective.value(losses):.3f}"
+        rows.append((run.mixture_name, str(run.spec.seed), value, *cells))
+    return header, rows
+
+
+def _with_error(row: dict[str, Any]) -> str:
+    error = row["loss_se_nats"]
+    return f"{row['loss_nats']:.3f}" + ("" if error is None else f" ±{error:.3f}")
+
+
+def comparison_lines(workspace: Workspace, summary: Summary) -> list[str]:
+    """One sentence a baseline, and one about the cost of the search."""
+    lines = []
+    for c in summary.comparisons:
+        interval = "" if c.low is None else f" (90 % interval {c.low:+.3f} .. {c.high:+.3f})"
+        reached = (
+            "is never reached" if c.speed_up is None else f"is reached {c.speed_up:.0%} sooner"
+        )
+        lines.append(
+            f"against {c.baseline}: {workspace.experiment.objective.name} {c.difference:+.3f}"
+            f"{interval}: {c.verdict}; its final value {reached}"
+        )
+    search, full = flops_of(workspace, summary.proxies), flops_of(workspace, summary.full_runs)
+    one_full = full / max(1, len(summary.full_runs))
+    tokens = sum(run.spec.budget_tokens for run in summary.proxies)
+    lines.append(
+        f"the search cost {len(summary.proxies)} proxy runs, {tokens_text(tokens)} tokens, "
+        f"{flops_text(search)}: {search / one_full:.1f} times one full run"
+    )
+    return lines
+
+
+def flops_of(workspace: Workspace, planned: Sequence[PlannedRun]) -> float:
+    """FLOPs that the finished runs among these took, evaluation included."""
+    results = [r for run in planned if (r := result_of(workspace, run)) is not None]
+    return float(sum(r["flops_train"] + r["flops_eval"] for r in results))
+
+
+def run_line(workspace: Workspace, run: PlannedRun) -> str:
+    """One finished run: label, objective, tokens, seconds."""
+    result = result_of(workspace, run)
+    if result is None:
+        return f"  {run.label}: no result"
+    objective = workspace.experiment.objective
+    losses = {domain: row["loss_nats"] for domain, row in result["losses"].items()}
+    tokens = tokens_text(run.spec.budget_tokens)
+    return (
+        f"  {run.label:<32} {objective.name} {objective.value(losses):8.3f}  "
+        f"{tokens:>6} tokens in {result['seconds']:.0f} s"
+    )
+
+
+def proposal_json(proposal_id: str, proposal: Proposal) -> dict[str, Any]:
+    """Everything that a proposal carries."""
+    value = dataclasses.asdict(dataclasses.replace(proposal, fits=()))
+    value["fits"] = [dataclasses.asdict(fit) for fit in proposal.fits]
+    for key in ("mixture", "natural", "uniform"):
+        value[key] = dict(getattr(proposal, key))
+    return {"proposal_id": proposal_id, "weights": dict(proposal.mixture)} | value
+
+
+def summary_json(workspace: Workspace, summary: Summary) -> dict[str, Any]:
+    """What `mixture run --json` prints."""
+    runs = {}
+    for run in summary.full_runs:
+        result = result_of(workspace, run)
+        if result is not None:
+            runs[run.label] = {"run_id": run.run_id, "losses": result["losses"]}
+    return {
+        "proposal": proposal_json(summary.proposal_id, summary.proposal),
+        "full_runs": runs,
+        "comparisons": [dataclasses.asdict(c) for c in summary.comparisons],
+        "search_flops": flops_of(workspace, summary.proxies),
+        "full_flops": flops_of(workspace, summary.full_runs),
+        "report": str(summary.report.html),
+        "n_trained": summary.n_trained,
+    }

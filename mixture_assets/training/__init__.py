@@ -1,0 +1,1 @@
+"""Training of one run on one device. Has never heard of a mixing method."""

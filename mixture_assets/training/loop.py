@@ -1,0 +1,325 @@
+"""One run, from its specification to its result: resumable at any step, on any machine."""
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+import transformers
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.run import TRAINING_VERSION, RunSpec
+from mixture_assets.core.units import seconds_text
+from mixture_assets.data.sampler import Layout, Sampler
+from mixture_assets.data.token_store import DomainTokens, load_validation
+from mixture_assets.evaluation.losses import (
+    METRIC_VERSION,
+    DomainLoss,
+    ValidationStream,
+    evaluate,
+    lay_out,
+)
+from mixture_assets.store.runs import MetricsLog, RunFolder
+from mixture_assets.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mixture_assets.training.device import Device, peak_flops_per_second, probe
+from mixture_assets.training.model import build_model, flops_per_token, parameters_of
+from mixture_assets.training.optimizer import build_optimizer, learning_rate
+
+CHECKPOINT_SECONDS = 20.0
+_STEP_LINE_SECONDS = 5.0
+_EVALUATION_TOKENS = 8192  # in one forward pass
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The run was asked to stop, and has written a checkpoint."""
+
+
+@dataclass
+class Run:
+    """Everything that a run holds in memory."""
+
+    folder: RunFolder
+    run_id: str
+    spec: RunSpec
+    device: Device
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    sampler: Sampler
+    streams: dict[str, ValidationStream]
+    peak_flops: float  # per second
+    say: Callable[[str], None]
+    progress: Progress = field(default_factory=lambda: Progress(0, 0.0))
+    started: float = field(default_factory=time.monotonic)
+    losses: dict[str, DomainLoss] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        """The run's sequences."""
+        return self.sampler.layout
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this run by this and earlier processes."""
+        return self.progress.seconds + time.monotonic() - self.started
+
+    @property
+    def n_params(self) -> tuple[int, int]:
+        """(all, in matrix products)."""
+        return parameters_of(self.model)
+
+    @property
+    def train_flops_per_token(self) -> float:
+        """6 N and attention."""
+        return flops_per_token(self.n_params[1], self.model.config, self.layout.context)
+
+
+def train(
+    store: Path,
+    run_id: str,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> dict[str, Any]:
+    """Train a run to its end, from its last checkpoint if there is one.
+
+    The caller holds the run's lock.
+
+    Returns:
+        The result, as written to result.json.
+
+    Raises:
+        Interrupted: `should_stop` said so; a checkpoint has been written.
+        MixtureError: The loss became NaN or infinite, the data are missing, or the disk is full.
+    """
+    run = prepare(store, run_id, say=say)
+    with MetricsLog(run.folder) as log:
+        _train_steps(run, log, should_stop, checkpoint_seconds)
+    result = _result(run)
+    if run.spec.keep_model:
+        _keep_model(store, run)
+    run.folder.write_result(result)
+    shutil.rmtree(run.folder.path / "checkpoint", ignore_errors=True)  # nothing to resume
+    return result
+
+
+def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> Run:
+    """Load the specification, the data and the last checkpoint."""
+    folder = RunFolder(store, run_id)
+    spec = RunSpec.from_json(folder.spec()["spec"])
+    device = probe(spec.training, spec.model.context)
+    if device.numeric_path != spec.numeric_path:
+        raise MixtureError(
+            f"run {run_id} was planned for {spec.numeric_path}, this machine is "
+            f"{device.numeric_path}",
+            hint="plan again here: runs that went through different arithmetic do not compare",
+        )
+    device.apply()
+    tokens = {d: DomainTokens.load(store, d, t) for d, t in spec.token_sets.items()}
+    eos_id = next(iter(tokens.values())).eos_id
+    layout = Layout.from_tokens(
+        spec.tokens,
+        context=spec.model.context,
+        batch=max(1, spec.training.batch_tokens // spec.model.context),
+    )
+    model = build_model(
+        spec.model,
+        vocab_size=spec.vocab_size,
+        seed=spec.seed,
+        attention=device.attention,
+        eos_id=eos_id,
+    ).to(device.kind)
+    run = Run(
+        folder=folder,
+        run_id=run_id,
+        spec=spec,
+        device=device,
+        model=model,
+        optimizer=build_optimizer(model, spec.training),
+        sampler=Sampler(layout, {d: t.windows(store) for d, t in tokens.items()}, seed=spec.seed),
+        streams=_validation(store, spec, eos_id),
+        peak_flops=peak_flops_per_second(device),
+        say=say,
+    )
+    found = load_checkpoint(folder.path / "checkpoint", model, run.optimizer)
+    if found:
+        say(f"resuming {run_id} at step {found.step} of {layout.n_steps}")
+        run.progress = found
+    return run
+
+
+def _validation(store: Path, spec: RunSpec, eos_id: int) -> dict[str, ValidationStream]:
+    streams = {}
+    for domain, name in sorted(spec.validation_sets.items()):
+        documents = load_validation(store, domain, name)
+        streams[domain] = lay_out(
+            documents.input_ids,
+            documents.offsets,
+            documents.n_bytes,
+            eos_id=eos_id,
+            context=spec.model.context,
+        )
+    return streams
+
+
+def evaluation_steps(n_steps: int, evaluations: int) -> list[int]:
+    """Numbers of steps after which to evaluate: evenly spaced, the last one included."""
+    return sorted({max(1, round(n_steps * i / evaluations)) for i in range(1, evaluations + 1)})
+
+
+def _train_steps(
+    run: Run, log: MetricsLog, should_stop: Callable[[], bool], checkpoint_seconds: float
+) -> None:
+    forward = torch.compile(_loss, dynamic=False) if run.device.compile else _loss
+    due = evaluation_steps(run.layout.n_steps, run.spec.evaluations)
+    saved = said = time.monotonic()
+    first = run.progress.step
+    if first == run.layout.n_steps:
+        _evaluate(run, log, first)  # killed between the last checkpoint and the result
+    for step in range(first, run.layout.n_steps):
+        row = _step(run, forward, step)
+        log.append(row)
+        done = step + 1
+        if done in due:
+            _evaluate(run, log, done)
+        now = time.monotonic()
+        if now - said > _STEP_LINE_SECONDS or done == run.layout.n_steps:
+            run.say(_step_line(run, row))
+            said = now
+        stop = should_stop()
+        if stop or now - saved > checkpoint_seconds:
+            _checkpoint(run, log, done)
+            saved = time.monotonic()
+        if stop:
+            raise Interrupted(f"run {run.run_id} stopped after step {done}")
+
+
+def _step(run: Run, forward: Callable[..., torch.Tensor], step: int) -> dict[str, Any]:
+    """One optimizer step; returns its row of the metrics log."""
+    begun = time.perf_counter()
+    batch = run.sampler.batch(step)
+    rate = learning_rate(run.spec.training, step, run.layout.n_steps)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    loss, norm = _update(run, forward, batch)
+    if not np.isfinite(loss):
+        raise MixtureError(
+            f"the loss of run {run.run_id} is {loss} at step {step + 1}",
+            hint="lower [training] learning_rate, or look for broken documents in its domains",
+        )
+    elapsed = time.perf_counter() - begun
+    context, done = run.layout.context, min((step + 1) * run.layout.batch, run.layout.n_sequences)
+    return {
+        "kind": "step",
+        "run_id": run.run_id,
+        "step": step + 1,
+        "tokens": done * context,
+        "loss_nats": loss,
+        "learning_rate": rate,
+        "grad_norm": norm,
+        "tokens_per_second": round(len(batch) * context / elapsed, 1),
+        "seconds": round(run.seconds, 3),
+    }
+
+
+def _update(
+    run: Run, forward: Callable[..., torch.Tensor], batch: NDArray[np.int64]
+) -> tuple[float, float]:
+    tokens = torch.from_numpy(batch).to(run.device.kind, non_blocking=True)
+    with run.device.autocast():
+        loss = forward(run.model, tokens)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.spec.training.clip_norm)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    return float(loss.detach()), float(norm)
+
+
+def _loss(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of every next token, (B, C + 1) tokens."""
+    logits = model(input_ids=tokens[:, :-1], use_cache=False).logits.float()
+    return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def _evaluate(run: Run, log: MetricsLog, step: int) -> None:
+    with run.device.autocast():
+        run.losses = evaluate(
+            run.model, run.streams, batch=max(1, _EVALUATION_TOKENS // run.layout.context)
+        )
+    tokens = min(step * run.layout.batch, run.layout.n_sequences) * run.layout.context
+    for domain, loss in run.losses.items():
+        row = {"kind": "evaluation", "run_id": run.run_id, "step": step, "tokens": tokens}
+        log.append(row | {"domain": domain, "metric_version": METRIC_VERSION} | asdict(loss))
+
+
+def _checkpoint(run: Run, log: MetricsLog, step: int) -> None:
+    log.sync()  # rows before the checkpoint that makes them unrepeatable
+    save_checkpoint(
+        run.folder.path / "checkpoint", run.model, run.optimizer, Progress(step, run.seconds)
+    )
+
+
+def _step_line(run: Run, row: dict[str, Any]) -> str:
+    rate = row["tokens_per_second"]
+    left = (run.layout.n_sequences * run.layout.context - row["tokens"]) / rate
+    utilisation = rate * run.train_flops_per_token / run.peak_flops
+    return (
+        f"step {row['step']}/{run.layout.n_steps}  loss {row['loss_nats']:.3f}  "
+        f"{rate / 1000:.1f}k tok/s  MFU {utilisation:.0%}  ETA {seconds_text(left)}"
+    )
+
+
+def _result(run: Run) -> dict[str, Any]:
+    per_token = run.train_flops_per_token
+    realised = run.layout.realised_tokens
+    n_evaluations = len(evaluation_steps(run.layout.n_steps, run.spec.evaluations))
+    scored = sum(loss.n_tokens for loss in run.losses.values()) * n_evaluations
+    return {
+        "run_id": run.run_id,
+        "status": "done",
+        "losses": {domain: asdict(loss) for domain, loss in run.losses.items()},
+        "requested_tokens": dict(run.spec.tokens),
+        "realised_tokens": realised,
+        "n_params": run.n_params[0],
+        "flops_train": per_token * sum(realised.values()),
+        "flops_eval": per_token / 3 * scored,
+        "seconds": round(run.seconds, 3),
+        "steps": run.layout.n_steps,
+        "device": run.device.name,
+        "numeric_path": run.device.numeric_path,
+        "code_version": f"training-{TRAINING_VERSION}",
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "peak_memory_bytes": _peak_memory_bytes(run.device),
+    }
+
+
+def _peak_memory_bytes(device: Device) -> int:
+    if device.kind == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _keep_model(store: Path, run: Run) -> None:
+    """Write a folder that transformers' Auto classes read, tokenizer included, in one rename."""
+    target = run.folder.path / "model"
+    if target.exists():
+        return
+    aside = target.with_name(".model.tmp")
+    run.model.save_pretrained(aside)
+    path = store / "tokenizers" / run.spec.tokenizer / "tokenizer.json"
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(run.model.config.eos_token_id)
+    tokenizer.model_max_length = run.spec.model.context
+    tokenizer.save_pretrained(aside)
+    aside.rename(target)

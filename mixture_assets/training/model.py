@@ -1,0 +1,116 @@
+"""A Hugging Face causal LM from a family name and a scale."""
+
+import inspect
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.names import nearest
+from mixture_assets.core.run import ModelSpec
+
+transformers.logging.set_verbosity_error()
+
+
+def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> PretrainedConfig:
+    """The configuration of `spec`; families other than llama and gpt2 take `overrides` only."""
+    shape = {
+        "llama": _llama_shape,
+        "gpt2": _gpt2_shape,
+    }.get(spec.family, lambda _: {})(spec)
+    common = {
+        "vocab_size": vocab_size,
+        "bos_token_id": eos_id,
+        "eos_token_id": eos_id,
+        "tie_word_embeddings": spec.tie_embeddings,
+    }
+    try:
+        config = AutoConfig.for_model(spec.family, **{**common, **shape, **spec.overrides})
+    except ValueError as error:
+        known = sorted(transformers.models.auto.configuration_auto.CONFIG_MAPPING)
+        raise MixtureError(
+            f"unknown model family {spec.family!r}{nearest(spec.family, known)}",
+            hint="[model] family is 'llama', 'gpt2' or a model type of transformers",
+        ) from error
+    _check_overrides(spec, config)
+    return config
+
+
+def build_model(
+    spec: ModelSpec, *, vocab_size: int, seed: int, attention: str, eos_id: int = 0
+) -> PreTrainedModel:
+    """A freshly initialised model; the same seed gives the same weights."""
+    config = model_config(spec, vocab_size=vocab_size, eos_id=eos_id)
+    torch.manual_seed(seed)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    return model
+
+
+def count_parameters(spec: ModelSpec, *, vocab_size: int) -> tuple[int, int]:
+    """(all parameters, those that take part in a matrix product), without allocating any."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config(spec, vocab_size=vocab_size))
+    return parameters_of(model)
+
+
+def parameters_of(model: PreTrainedModel) -> tuple[int, int]:
+    """(all parameters, those that take part in a matrix product).
+
+    A tied embedding counts in both: it is the output projection too.
+    """
+    n_all = sum(p.numel() for p in model.parameters())
+    looked_up = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    head = model.get_output_embeddings()
+    tied = head.weight if head is not None else None
+    return n_all, n_all - sum(e.weight.numel() for e in looked_up if e.weight is not tied)
+
+
+def flops_per_token(n_matmul: int, config: PretrainedConfig, context: int) -> float:
+    """Training FLOPs per token: 6 N, and 12 L d C for the attention products (not halved)."""
+    layers = getattr(config, "num_hidden_layers", 0)
+    width = getattr(config, "hidden_size", 0)
+    return 6.0 * n_matmul + 12.0 * layers * width * context
+
+
+def _llama_shape(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "hidden_size": spec.width,
+        "intermediate_size": max(16, round(spec.width * 8 / 3 / 16) * 16),
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "num_key_value_heads": spec.heads,
+        "max_position_embeddings": spec.context,
+    }
+
+
+def _gpt2_shape(spec: ModelSpec) -> dict[str, Any]:
+    # Dropout off: a step must not depend on a random state that a resume would have to restore.
+    off = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    return off | {
+        "n_embd": spec.width,
+        "n_layer": spec.layers,
+        "n_head": spec.heads,
+        "n_positions": spec.context,
+    }
+
+
+def _check_overrides(spec: ModelSpec, config: PretrainedConfig) -> None:
+    """transformers keeps unknown keys in silence; a misspelt one must not train another model."""
+    known = set(inspect.signature(type(config).__init__).parameters) | set(
+        getattr(type(config), "__dataclass_fields__", ())
+    )
+    known |= set(config.attribute_map)
+    for key in spec.overrides:
+        if key not in known:
+            raise MixtureError(
+                f"[model] overrides has {key!r}, which {type(config).__name__} does not know"
+                f"{nearest(key, known)}",
+                hint=f"see the documentation of {type(config).__name__}",
+            )
+    if any(getattr(config, key, 0) for key in ("attention_dropout", "hidden_dropout_prob")):
+        raise MixtureError(
+            f"{spec.family!r} is configured with dropout, which exact resume does not allow",
+            hint="set the dropout keys to 0 in [model] overrides",
+        )

@@ -1,0 +1,86 @@
+"""Works through a list of runs, one at a time, beside other workers with the same list."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.store.runs import RunFolder
+from mixture_assets.training.loop import CHECKPOINT_SECONDS, Interrupted, train
+
+_PR_SET_PDEATHSIG = 1
+_WAIT_SECONDS = 0.2
+INTERRUPTED = 75  # exit code: stopped on request, everything resumable (EX_TEMPFAIL)
+
+
+def main(arguments: list[str]) -> int:
+    """Train the runs named on standard input, one id a line. Returns the exit code."""
+    store = Path(arguments[0])
+    run_ids = sys.stdin.read().split()
+    stop = _StopRequest()
+    _die_with_parent()
+    warnings.simplefilter("always")
+    try:
+        while waiting := [r for r in run_ids if not _is_settled(store, r)]:
+            if not any([_try_to_train(store, run_id, stop) for run_id in waiting]):
+                time.sleep(_WAIT_SECONDS)  # the rest is in the hands of other workers
+            if stop.is_set:
+                return INTERRUPTED
+    except Interrupted:
+        return INTERRUPTED
+    return 0
+
+
+class _StopRequest:
+    """Set by SIGTERM and SIGINT: finish the step, write a checkpoint, leave."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._set)
+
+    def _set(self, _signal: int, _frame: object) -> None:
+        self.is_set = True
+
+    def __call__(self) -> bool:
+        return self.is_set
+
+
+def _is_settled(store: Path, run_id: str) -> bool:
+    folder = RunFolder(store, run_id)
+    return folder.result() is not None or folder.failure() is not None
+
+
+def _try_to_train(store: Path, run_id: str, stop: _StopRequest) -> bool:
+    """Train one run unless somebody else has it, or a stop was asked for."""
+    folder = RunFolder(store, run_id)
+    with folder.lock() as is_mine:
+        if not is_mine or stop.is_set or _is_settled(store, run_id):
+            return False
+        with open(folder.path / "log.txt", "a", buffering=1, encoding="utf-8") as log:
+
+            def say(line: str) -> None:
+                print(line, file=log)
+                print(f"{run_id} {line}", flush=True)
+
+            try:
+                seconds = float(os.environ.get("MIXTURE_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
+                train(store, run_id, should_stop=stop, say=say, checkpoint_seconds=seconds)
+            except MixtureError as error:
+                say(f"failed: {error}")
+                folder.write_failure(str(error), hint=error.hint)
+    return True
+
+
+def _die_with_parent() -> None:
+    """Stop when the pool that started this process is gone, even by SIGKILL."""
+    if not sys.platform.startswith("linux"):
+        return
+    parent = int(os.environ.get("MIXTURE_POOL_PID", "0"))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if parent and os.getppid() != parent:  # it died before the request was made
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,77 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.experiment import load_experiment
+
+MINIMAL = """
+name = "mine"
+[data]
+root = "raw"
+[full]
+budget_tokens = 5e9
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_demo_experiment_loads():
+    experiment = load_experiment(Path("experiments/demo.toml"))
+    assert experiment.name == "demo"
+    assert experiment.data.harvest
+    assert len(experiment.proxy.budgets_tokens) == 2
+
+
+def test_defaults_fill_what_is_not_said_and_5e9_is_a_count(tmp_path):
+    experiment = load_experiment(write(tmp_path, MINIMAL))
+    assert experiment.full.budget_tokens == 5_000_000_000
+    assert isinstance(experiment.full.budget_tokens, int)
+    assert experiment.training.batch_tokens == 2048
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    experiment = load_experiment(write(tmp_path, MINIMAL))
+    assert experiment.data_root == str(tmp_path / "raw")
+    url = MINIMAL.replace('"raw"', '"s3://bucket/raw"')
+    assert load_experiment(write(tmp_path, url)).data_root == "s3://bucket/raw"
+
+
+def test_the_digest_is_of_the_settings_not_of_the_place(tmp_path):
+    experiment = load_experiment(write(tmp_path, MINIMAL))
+    elsewhere = dataclasses.replace(experiment, folder="/elsewhere", store="s")
+    other = load_experiment(write(tmp_path, MINIMAL + "seeds = [7]\n"))
+    assert elsewhere.digest == experiment.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nam = 1" + MINIMAL, r"unknown key 'nam' \(did you mean 'name'\?\)"),
+        (MINIMAL + "budget_token = 3", r"full has an unknown key 'budget_token' \(did you mean"),
+        (MINIMAL.replace("5e9", '"5e9"'), "budget_tokens must be int, got '5e9'"),
+        (MINIMAL.replace("5e9", "0"), "budget_tokens must be > 0"),
+        (MINIMAL.replace("5e9", "true"), "budget_tokens must be int, got True"),
+        (MINIMAL + 'mixtures = ["unifrom"]', r"unknown name 'unifrom' \(did you mean 'uniform'"),
+        (MINIMAL + "[proxy]\nshrink = 2.0", "shrink and grow must be around 1"),
+        (MINIMAL + "[proxy]\nbudgets_tokens = [9, 3]", "budgets_tokens must grow"),
+        (MINIMAL + '[training]\nschedule = "linear"', "must be one of 'cosine', 'wsd'"),
+        (MINIMAL + "[model]\nwidth = 65", "width must be a multiple of heads"),
+        (MINIMAL + "[data.datasets.'../up']\npath = 'x'", "'../up' is not a domain name"),
+        ("[data]\nroot='x'\n[full]\nbudget_tokens=1", "lacks 'name'"),
+        ("name = ", "is not valid TOML"),
+    ],
+)
+def test_every_mistake_is_named(tmp_path, text, message):
+    with pytest.raises(MixtureError, match=message):
+        load_experiment(write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(MixtureError, match="no experiment file at"):
+        load_experiment(tmp_path / "none.toml")
