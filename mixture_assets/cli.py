@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,9 +100,9 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, tuple("-" * w for w in widths), *rows]:
+    for row in [header, ["-" * w for w in widths], *rows]:
         cells = [row[0].ljust(widths[0])]
         cells += [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
         click.echo("  ".join(cells).rstrip())
@@ -191,7 +192,7 @@ def _print_plan(rows: Any) -> None:
 @_json_option
 def status(experiment: Path | None, as_json: bool) -> None:
     """Count planned, done, failed and running runs, and name the next command."""
-    from mixture_assets.store.runs import run_table
+    from mixture_assets.store.status import run_table
 
     rows = run_table(_store_of(experiment))
     if as_json:
@@ -326,7 +327,7 @@ def ddo(runs: Path, objective: str, floor: float, as_json: bool) -> None:
 @click.option("--rule", type=click.Choice(["safe", "paper"]), default="safe", show_default=True)
 @click.option("--floor", default=0.2, show_default=True, help="Of the uniform share, as in DDO.")
 @_json_option
-def extrapolate(optima: Path, tokens: float, rule: str, floor: float, as_json: bool) -> None:
+def extrapolate(optima: Path, tokens: float, rule: Any, floor: float, as_json: bool) -> None:
     """Carry best tokens per domain from two scales to a training budget (AutoScale)."""
     from mixture_assets.tables import extrapolate_from_json
 

@@ -4,14 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixture_assets.core.digest import digest
 from mixture_assets.core.experiment import Experiment, load_experiment
+from mixture_assets.data.audit import DomainAudit, audit_domain
 from mixture_assets.data.datasets_source import land_dataset
+from mixture_assets.data.harvest import DOMAINS as HARVEST_DOMAINS
 from mixture_assets.data.harvest import harvest
+from mixture_assets.data.landing import landed_domains
 from mixture_assets.data.shards import RawShard, discover
 from mixture_assets.data.token_store import DomainTokens, build_domain, check_overlap
 from mixture_assets.data.tokenize import TokenShard, tokenize_shard
 from mixture_assets.data.tokenizer import FrozenTokenizer, load_tokenizer, train_tokenizer
 from mixture_assets.lineage import domain_rows
+from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import write_record
 
 
@@ -62,6 +67,17 @@ def land(workspace: Workspace) -> None:
             text_field=source.text_field,
             max_documents=source.max_documents,
         )
+
+
+def landed(workspace: Workspace) -> dict[str, str]:
+    """Domain -> fingerprint of its raw shards, without opening one; '' if still to be fetched."""
+    data = workspace.experiment.data
+    found = landed_domains(workspace.experiment.data_root) if data.root else {}
+    fetched = landed_domains(str(workspace.store / "landed")) if data.datasets else {}
+    expected = {*data.domains, *data.datasets, *(HARVEST_DOMAINS if data.harvest else ())}
+    found = dict.fromkeys(expected, "") | found
+    found |= {name: fetched.get(name, "") for name in data.datasets}
+    return {name: found[name] for name in sorted(data.domains or found)}
 
 
 def discover_shards(workspace: Workspace) -> dict[str, list[RawShard]]:
@@ -142,11 +158,19 @@ def build_corpus(workspace: Workspace) -> Corpus:
     """Everything from raw shards to training tokens; finished parts are only looked up."""
     shards = discover_shards(workspace)
     tokenizer = freeze_tokenizer(workspace, shards)
-    domains = {
+    return finish_corpus(workspace, tokenizer, store_domains(workspace, tokenizer, shards))
+
+
+def store_domains(
+    workspace: Workspace,
+    tokenizer: FrozenTokenizer,
+    shards: Mapping[str, Sequence[RawShard]],
+) -> dict[str, DomainTokens]:
+    """Training and validation tokens of every domain that is given."""
+    return {
         name: store_domain(workspace, tokenizer, tokenize_domain(workspace, tokenizer, raw))
         for name, raw in shards.items()
     }
-    return finish_corpus(workspace, tokenizer, domains)
 
 
 def finish_corpus(
@@ -159,3 +183,35 @@ def finish_corpus(
         max_shared=workspace.experiment.data.max_shared,
     )
     return Corpus(tokenizer, dict(domains))
+
+
+def audit(workspace: Workspace, corpus: Corpus) -> list[DomainAudit]:
+    """Every domain's training tokens, counted again."""
+    fraction = workspace.experiment.data.validation_fraction
+    return [
+        audit_domain(domain, store=workspace.store, validation_fraction=fraction)
+        for domain in corpus.domains.values()
+    ]
+
+
+def save_corpus(workspace: Workspace, corpus: Corpus) -> str:
+    """Give the corpus a name under which `load_corpus` finds the same tokens again."""
+    content = {
+        "experiment": workspace.experiment.name,
+        "tokenizer": corpus.tokenizer.digest,
+        "domains": {name: d.digest for name, d in sorted(corpus.domains.items())},
+    }
+    corpus_id = digest(content)
+    atomic_write_json(workspace.store / "corpora" / f"{corpus_id}.json", content)
+    return corpus_id
+
+
+def load_corpus(workspace: Workspace, corpus_id: str) -> Corpus | None:
+    """A saved corpus; None if this store or this experiment never had it."""
+    content = read_json_object(workspace.store / "corpora" / f"{corpus_id}.json")
+    if content is None or content["experiment"] != workspace.experiment.name:
+        return None
+    return Corpus(
+        load_tokenizer(content["tokenizer"], store=workspace.store),
+        {n: DomainTokens.load(workspace.store, n, d) for n, d in content["domains"].items()},
+    )

@@ -46,7 +46,9 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except Exception as error:  # a check that cannot run is a finding too
-        return Finding(name, False, f"{type(error).__name__}: {error}", "reinstall: make clean test")
+        return Finding(
+            name, False, f"{type(error).__name__}: {error}", "reinstall: make clean test"
+        )
 
 
 def _python() -> Finding:

@@ -25,6 +25,7 @@ from mixture_assets.evaluation.comparison import Comparison, Curve, compare
 from mixture_assets.lineage import proposal_rows
 from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.ddo import DDO
+from mixture_assets.methods.fit import DDOFit
 from mixture_assets.report.page import ReportPaths, write_report
 from mixture_assets.store.ingest import IngestReport, ingest
 from mixture_assets.store.records import read_records, write_record
@@ -260,6 +261,12 @@ def proxy_results(workspace: Workspace, corpus: Corpus) -> list[ProxyResult]:
                 losses = {d: row["loss_nats"] for d, row in result["losses"].items()}
                 results.append(ProxyResult(run=run, loss_nats=losses, run_id=run_id))
     return results
+
+
+def fit_scales(workspace: Workspace, corpus: Corpus) -> dict[str, DDOFit]:
+    """DDO's curves and optimum at each proxy scale, from the proxy runs that are done."""
+    problem, results = problem_of(workspace, corpus), proxy_results(workspace, corpus)
+    return {n: ddo.fit(problem, results) for n, ddo in scales_of(workspace.experiment).items()}
 
 
 def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:

@@ -1,6 +1,7 @@
 """Tables and JSON of what the pipeline found: one wording for terminal, Dagster and scripts."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 def weight_table(proposal: Proposal) -> Table:
     """Weights beside natural, with intervals, epochs and what the reader must know of each."""
     header = ("domain", "weight", "90 % interval", "natural", "epochs", "remarks")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, weight in sorted(proposal.mixture.items(), key=lambda item: -item[1]):
         low_high = proposal.interval.get(name)
         rows.append(
@@ -128,3 +129,20 @@ def summary_json(workspace: Workspace, summary: Summary) -> dict[str, Any]:
         "report": str(summary.report.html),
         "n_trained": summary.n_trained,
     }
+
+
+def non_finite_losses(workspace: Workspace, planned: Sequence[PlannedRun]) -> dict[str, list[str]]:
+    """Label of a run -> domains whose loss is missing, NaN or infinite; {} if all is well."""
+    bad = {}
+    for run in planned:
+        result = result_of(workspace, run)
+        losses = {} if result is None else result["losses"]
+        domains = [d for d in run.spec.validation_sets if not _is_finite(losses.get(d))]
+        if domains:
+            bad[run.label] = sorted(domains)
+    return bad
+
+
+def _is_finite(row: dict[str, Any] | None) -> bool:
+    value = None if row is None else row["loss_nats"]
+    return isinstance(value, float | int) and math.isfinite(value)

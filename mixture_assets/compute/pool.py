@@ -121,7 +121,7 @@ class _Pool:
     def _start(self) -> _Worker:
         log_path = self.store / "logs" / f"worker-{os.getpid()}-{self.started}.log"
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        log = open(log_path, "w", encoding="utf-8")  # noqa: SIM115
+        log = open(log_path, "w", encoding="utf-8")
         # Rotated, so that two workers do not race for the same lock at every step.
         turn = self.started % max(1, len(self.run_ids))
         order = self.run_ids[turn:] + self.run_ids[:turn]
@@ -147,15 +147,16 @@ class _Pool:
         if code in (0, _INTERRUPTED):
             Path(worker.log.name).unlink(missing_ok=True)
             return
-        held = [r for r, f in waiting.items() if f.holder_pid() == worker.process.pid]
-        for run_id in held or list(waiting)[:1]:
-            self.crashes[run_id] += 1
-            if self.crashes[run_id] >= self.attempts and not _is_settled(waiting[run_id]):
-                waiting[run_id].write_failure(
-                    f"its process {_death(code)} {self.crashes[run_id]} times",
-                    hint=f"read {worker.log.name}; too little memory is the usual reason",
-                    attempts=self.crashes[run_id],
-                )
+        run_id = _last_run(worker) or next(iter(waiting), "")  # it may have died on the way up
+        if run_id not in waiting or _is_settled(waiting[run_id]):
+            return
+        self.crashes[run_id] += 1
+        if self.crashes[run_id] >= self.attempts:
+            waiting[run_id].write_failure(
+                f"its process {_death(code)} {self.crashes[run_id]} times",
+                hint=f"read {worker.log.name}; too little memory is the usual reason",
+                attempts=self.crashes[run_id],
+            )
 
     def stop(self, waiting: dict[str, RunFolder]) -> None:
         """Ask every worker to write a checkpoint and leave; insist after a while."""
@@ -177,6 +178,13 @@ class _Pool:
                 waiting[run_id].write_failure(
                     "stopped on request", hint="start again to resume it", status="cancelled"
                 )
+
+
+def _last_run(worker: _Worker) -> str:
+    """The run that a dead worker held: it begins every line of its log with its name."""
+    lines = Path(worker.log.name).read_text(encoding="utf-8", errors="replace").splitlines()
+    named = [line.split()[1] for line in lines if line.startswith("run ")]
+    return named[-1] if named else ""
 
 
 def _one_thread() -> dict[str, str]:

@@ -187,6 +187,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(_convert(args[0], item, where) for item in value)
     if origin is not None and issubclass(origin, Mapping) and isinstance(value, dict):
         return {key: _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    return _scalar(hint, value, where)
+
+
+def _scalar(hint: Any, value: Any, where: str) -> Any:
+    """A number, a text or a truth value as the annotated type, or MixtureError."""
     if hint is Any:
         return value
     if hint is int and isinstance(value, float) and value.is_integer():

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.data.compression import gone
+from mixture_assets.data.messages import first_sentence
 from mixture_assets.data.shards import RawShard
 
 _ROWS = 2048  # read at a time
@@ -56,9 +57,8 @@ def _opened(shard: RawShard) -> Iterator[Any]:
             hint=f"write the {kind} file again from valid strings",
         ) from error
     except (pa.ArrowException, OSError, EOFError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise MixtureError(
-            f"{shard.name!r} cannot be read as {kind}: {first_line}",
+            f"{shard.name!r} cannot be read as {kind}: {first_sentence(error)}",
             hint="it is damaged or half-written: write or download it again",
         ) from error
 

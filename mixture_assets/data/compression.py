@@ -12,6 +12,7 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.data.shards import RawShard
 
 _BLOCK = 1 << 20  # bytes read at a time; larger blocks gained nothing
+_PACKED_BLOCK = 1 << 17  # of an archive: a block of repeated text can unpack to 1000 times that
 _WINDOW = 1 << 31  # zstd --long=31; the default limit refuses --long archives
 
 
@@ -22,7 +23,8 @@ def blocks(shard: RawShard) -> Iterator[bytes]:
         MixtureError: The archive is damaged or cut off, or the file is not the one that was
             discovered: its digest names everything made from it, so it must not have changed.
     """
-    raw = _raw_blocks(shard)
+    is_packed = shard.format.endswith((".gz", ".zst"))
+    raw = _raw_blocks(shard, _PACKED_BLOCK if is_packed else _BLOCK)
     if shard.format.endswith(".gz"):
         return _decompressed(shard, raw, "gzip", lambda: zlib.decompressobj(wbits=31))
     if shard.format.endswith(".zst"):
@@ -39,11 +41,11 @@ def gone(shard: RawShard) -> MixtureError:
     )
 
 
-def _raw_blocks(shard: RawShard) -> Iterator[bytes]:
+def _raw_blocks(shard: RawShard, size: int) -> Iterator[bytes]:
     hasher = hashlib.sha256()
     try:
         with fsspec.open(shard.url, "rb") as file:
-            while block := file.read(_BLOCK):
+            while block := file.read(size):
                 hasher.update(block)
                 yield block
     except FileNotFoundError as error:

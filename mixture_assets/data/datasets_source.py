@@ -16,6 +16,7 @@ import zstandard
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.names import nearest
 from mixture_assets.data.files import atomic_write, full_disk_named, sync_folder
+from mixture_assets.data.messages import first_sentence
 
 _MARKER = "_SUCCESS"  # holds the settings that the shards were made with
 
@@ -91,9 +92,8 @@ def _open(name: str, config_name: str | None, split: str, revision: str | None) 
             )
         found = datasets.load_from_disk(name)
     except Exception as error:  # the library raises dozens of kinds, the network more
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise MixtureError(
-            f"cannot open the dataset {name!r}: {first_line}",
+            f"cannot open the dataset {name!r}: {first_sentence(error)}",
             hint="check path, config and split in [data.datasets], and the network for a hub name",
         ) from error
     if not isinstance(found, Mapping):
@@ -137,7 +137,7 @@ def _write_folder(
                 n_shards += 1
             if not n_shards:
                 raise MixtureError(
-                    f"the dataset {request['name']!r} has no document in split {request['split']!r}",
+                    f"no document in split {request['split']!r} of the dataset {request['name']!r}",
                     hint="check split and max_documents in [data.datasets]",
                 )
             with atomic_write(aside / _MARKER) as file:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from mixture_assets.data.messages import first_sentence
+
 Encoded = tuple[NDArray[np.uint32], NDArray[np.int64]]  # ids of all documents, ids in each
 
 
@@ -32,7 +34,7 @@ def fast_encode(tokenizer: Any, texts: Sequence[bytes]) -> Encoded:
 
 
 def open_fast(tokenizer_json: str) -> tuple[Any | None, str]:
-    """gigatoken's form of a tokenizer, or None and the reason why there is none."""
+    """Open a tokenizer.json with gigatoken; None and the reason where that is impossible."""
     try:
         import gigatoken  # has no wheel for some platforms
     except ImportError:
@@ -40,4 +42,4 @@ def open_fast(tokenizer_json: str) -> tuple[Any | None, str]:
     try:
         return gigatoken.Tokenizer.from_json(tokenizer_json), ""
     except (RuntimeError, ValueError, TypeError, KeyError) as error:  # a model that it lacks
-        return None, (str(error).splitlines() or [type(error).__name__])[0]
+        return None, first_sentence(error)

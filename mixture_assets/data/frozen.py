@@ -52,6 +52,8 @@ class FrozenTokenizer:
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         reference = Tokenizer.from_str(text)
+        eos_id = reference.token_to_id(config["eos_token"])
+        assert eos_id is not None  # `freeze` was given a token of the vocabulary
         fast, reason = open_fast(text)
         if fast is None:
             warnings.warn(
@@ -63,7 +65,7 @@ class FrozenTokenizer:
         return cls(
             digest=folder.name,
             vocab_size=_vocab_size(reference),
-            eos_id=reference.token_to_id(config["eos_token"]),
+            eos_id=eos_id,
             path=folder / "tokenizer.json",
             reference=reference,
             fast=fast,

@@ -33,6 +33,7 @@ from mixture_assets.data.harvest_text import same_words
 
 HARVEST_VERSION = 1  # raise it when the same installation would give another corpus
 MIN_DOCUMENT_BYTES = 200
+DOMAINS = ("cpp_headers", "javascript", "licences", "prose", "python_stdlib", "readmes")
 SUCCESS = "_SUCCESS"
 
 _LEADING_BLANKS = re.compile(r"\A(?:[ \t]*\n)+")

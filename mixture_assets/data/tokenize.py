@@ -123,6 +123,10 @@ def _write(
     with atomic_write(path) as file, _writer(file, tokenizer) as writer:
         for texts in _row_groups(shard, settings, counts):
             ids, lengths = tokenizer.encode_flat(texts, engine=engine)
+            if not lengths.all():  # a normalizer can leave nothing of a text
+                counts.n_empty_documents += int((lengths == 0).sum())
+                texts = [t for t, n in zip(texts, lengths, strict=True) if n]
+                lengths = lengths[lengths > 0]
             doc_ids = [hashlib.sha256(t).hexdigest()[:DIGEST_CHARS] for t in texts]
             writer.write_table(_table(tokenizer, doc_ids, texts, ids, lengths))
             sample.add(doc_ids, texts, ids, lengths)

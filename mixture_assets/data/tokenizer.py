@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.data.files import write_json
 from mixture_assets.data.frozen import END_OF_TEXT, FrozenTokenizer, freeze
+from mixture_assets.data.messages import first_sentence
 from mixture_assets.data.readers import documents
 from mixture_assets.data.shards import RawShard
 
 __all__ = ["FrozenTokenizer", "load_tokenizer", "train_tokenizer"]
 
 TRAIN_VERSION = 1  # raise when a change of code changes what is learned
+_DIGEST = re.compile(r"[0-9a-f]{16}")
 _SAMPLE_SHARDS = 16  # of a domain, before more are opened
 # Used when no tokenizer_config.json names the end-of-text token.
 _EOS_TOKENS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]")
@@ -77,8 +80,9 @@ def load_tokenizer(name_or_path: str, *, store: Path) -> FrozenTokenizer:
             tokenizer that is already in the store.
         store: Root of the store.
     """
-    if (store / "tokenizers" / name_or_path / "tokenizer.json").is_file():
-        return FrozenTokenizer.open(store / "tokenizers" / name_or_path)
+    stored = store / "tokenizers" / name_or_path
+    if _DIGEST.fullmatch(name_or_path) and (stored / "tokenizer.json").is_file():
+        return FrozenTokenizer.open(stored)
     path = Path(name_or_path)
     if path.is_dir():
         path = path / "tokenizer.json"
@@ -88,7 +92,7 @@ def load_tokenizer(name_or_path: str, *, store: Path) -> FrozenTokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # `tokenizers` raises bare Exception
         raise MixtureError(
-            f"{str(path)!r} is not a tokenizer: {error}",
+            f"{str(path)!r} is not a tokenizer: {first_sentence(error)}",
             hint="save it again: transformers' save_pretrained writes tokenizer.json",
         ) from error
     return freeze(tokenizer, eos_token=_eos_token(tokenizer, path), store=store)
@@ -153,9 +157,8 @@ def _download(name: str, path: Path) -> Path:
     try:
         found = Path(huggingface_hub.hf_hub_download(name, "tokenizer.json"))
     except Exception as error:  # not a name, not there, not allowed, no network
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise MixtureError(
-            f"cannot get the tokenizer {name!r}: {first_line}",
+            f"cannot get the tokenizer {name!r}: {first_sentence(error)}",
             hint="check the name and the network, or give the path of a tokenizer.json",
         ) from error
     try:

@@ -24,7 +24,8 @@ from mixture_assets.core.problem import Problem, Proposal, ProxyResult, ProxyRun
 from mixture_assets.core.units import tokens_text
 from mixture_assets.methods.base import objectives, proposal
 from mixture_assets.methods.constraints import constrain
-from mixture_assets.methods.ddo import DDO, DDOFit
+from mixture_assets.methods.ddo import DDO
+from mixture_assets.methods.fit import DDOFit
 from mixture_assets.methods.notes import extrapolation_notes, fit_notes, floor_notes
 from mixture_assets.methods.uncertainty import bootstrap_intervals
 

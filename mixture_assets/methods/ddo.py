@@ -9,85 +9,18 @@ Units:
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mixture_assets.core.errors import MixtureError, shortlist
-from mixture_assets.core.mixture import Mixture
-from mixture_assets.core.problem import CurveFit, Problem, Proposal, ProxyResult, ProxyRun
-from mixture_assets.methods.allocate import allocate
+from mixture_assets.core.problem import Problem, Proposal, ProxyResult, ProxyRun
 from mixture_assets.methods.base import objectives, proposal
 from mixture_assets.methods.constraints import constrain
-from mixture_assets.methods.curves import STARTS, Curve, fit_curve, improves
+from mixture_assets.methods.fit import DDOFit, Trial, fit_trials
 from mixture_assets.methods.notes import extrapolation_notes, fit_notes
 from mixture_assets.methods.uncertainty import bootstrap_intervals, jittered
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One finished run of the design: a domain's amount, and the objective it gave."""
-
-    domain: str | None  # None: the base run
-    factor: float
-    objective: float
-    run_digest: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DDOFit:
-    """Curves and optimum of one scale."""
-
-    curves: Sequence[CurveFit]  # by domain, in sorted order
-    noise_sd: float | None  # of the objective, between seeds of the base run
-    base_objective: float  # mean over seeds
-
-    @property
-    def optimum(self) -> dict[str, float]:
-        """Best amount by domain, in multiples of its base amount."""
-        return {curve.domain: curve.optimum for curve in self.curves}
-
-    @property
-    def tokens(self) -> dict[str, float]:
-        """Best tokens by domain."""
-        return {curve.domain: curve.optimum * curve.base_tokens for curve in self.curves}
-
-    @property
-    def weights(self) -> Mixture:
-        """The optimum as sampling weights."""
-        return Mixture.proportional_to(self.optimum)
-
-    @property
-    def at_floor(self) -> list[str]:
-        """Domains that the least amount holds up."""
-        return [curve.domain for curve in self.curves if curve.is_at_floor]
-
-    @property
-    def not_improving(self) -> list[str]:
-        """Domains whose growth did not lower the objective."""
-        return [curve.domain for curve in self.curves if not curve.is_improving]
-
-    @property
-    def starts(self) -> dict[str, tuple[Curve]]:
-        """The curves found: where to begin when the same runs are fitted again."""
-        return {
-            f.domain: (Curve(a=f.a, b=f.b, c=f.c),)
-            for f in self.curves
-            if f.a is not None and f.b is not None and f.c is not None
-        }
-
-    def to_json(self) -> dict[str, object]:
-        """What `mixture ddo --json` prints; a, b and c are null where growth does not help."""
-        return {
-            "fits": {f.domain: {"a": f.a, "b": f.b, "c": f.c} for f in self.curves},
-            "optimum": self.optimum,
-            "weights": dict(self.weights),
-            "at_floor": self.at_floor,
-            "not_improving": self.not_improving,
-            "degrees_of_freedom": {f.domain: f.degrees_of_freedom for f in self.curves},
-            "noise_sd": self.noise_sd,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,95 +163,6 @@ class DDO:
         for seed in self.base_seeds:
             add(None, 1.0, seed)
         return list(design.values())
-
-
-def fit_trials(
-    trials: Sequence[Trial],
-    *,
-    floor: float,
-    scale: str = "small",
-    base_tokens: float = 1.0,
-    starts: Mapping[str, Sequence[Curve]] | None = None,
-) -> DDOFit:
-    """Fit a curve for each domain through its runs and every base run, and allocate.
-
-    Args:
-        trials: In any order. Base runs (domain None) are shared by all domains.
-        floor: Least amount of any domain, in multiples of its base amount.
-        scale: Name of the scale, for the fits.
-        base_tokens: Tokens of each domain in the base run.
-        starts: Where the search for a curve begins, by domain.
-    """
-    ordered = sorted(trials, key=lambda t: (t.domain or "", t.factor, t.objective))
-    base = [t for t in ordered if t.domain is None]
-    base_objective = math.fsum(t.objective for t in base) / len(base)
-    own: dict[str, list[Trial]] = {}
-    for t in ordered:
-        if t.domain is not None:
-            own.setdefault(t.domain, []).append(t)
-    points = {
-        domain: [(t.factor, t.objective / base_objective) for t in [*base, *runs]]
-        for domain, runs in own.items()
-    }
-    curves = {
-        domain: _curve(xy, (starts or {}).get(domain, STARTS))
-        for domain, xy in points.items()
-    }
-    optimum = allocate(
-        {d: (c.a, c.b) if c else None for d, c in curves.items()}, total=len(own), floor=floor
-    )
-    return DDOFit(
-        curves=[
-            _described(
-                domain,
-                curves[domain],
-                points[domain],
-                scale=scale,
-                base_tokens=base_tokens,
-                optimum=optimum[domain],
-                run_digests=[t.run_digest for t in [*base, *own[domain]] if t.run_digest],
-                is_at_floor=optimum[domain] <= floor * (1 + 1e-9),
-            )
-            for domain in sorted(own)
-        ],
-        noise_sd=float(np.std([t.objective for t in base], ddof=1)) if len(base) > 1 else None,
-        base_objective=base_objective,
-    )
-
-
-def _curve(points: Sequence[tuple[float, float]], starts: Sequence[Curve]) -> Curve | None:
-    x, y = zip(*points, strict=True)
-    return fit_curve(x, y, starts=starts) if improves(x, y) else None
-
-
-def _described(
-    domain: str,
-    curve: Curve | None,
-    points: Sequence[tuple[float, float]],
-    *,
-    scale: str,
-    base_tokens: float,
-    optimum: float,
-    run_digests: Sequence[str],
-    is_at_floor: bool,
-) -> CurveFit:
-    degrees = len(points) - 3
-    squares = [(curve.value(x) - y) ** 2 for x, y in points] if curve else []
-    return CurveFit(
-        domain=domain,
-        scale=scale,
-        base_tokens=base_tokens,
-        a=curve.a if curve else None,
-        b=curve.b if curve else None,
-        c=curve.c if curve else None,
-        optimum=optimum,
-        degrees_of_freedom=degrees,
-        residual_sd=math.sqrt(math.fsum(squares) / degrees) if curve and degrees > 0 else None,
-        points=tuple(points),
-        run_digests=tuple(run_digests),
-        is_improving=curve is not None,
-        is_at_floor=is_at_floor,
-    )
 
 
 def ddo_from_table(

@@ -35,8 +35,9 @@ class IngestReport:
 
     rows: Mapping[str, int] = field(default_factory=dict)  # new or changed, by table
     seconds: float = 0.0
-    waiting: int = 0  # run folders and records that the index does not hold yet
+    waiting: int = 0  # run folders and records that changed since the index was written
     reason: str = ""  # why they wait
+    is_current: bool = True  # the index reflects the files
     unreadable: tuple[str, ...] = ()  # problems with files that were left out
 
 
@@ -47,9 +48,9 @@ def ingest(store: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> Ingest
     full or a file is broken: nothing here may end a training.
     """
     report = attempt(Path(store), patience_seconds)
-    if report.waiting:
+    if not report.is_current:
         warnings.warn(
-            f"the index is not up to date, {report.waiting} files wait: {report.reason}; "
+            f"the index was not updated, {report.waiting} files wait: {report.reason}; "
             "nothing is lost, the next ingest takes them",
             MixtureWarning,
             stacklevel=2,
@@ -76,32 +77,35 @@ def attempt(store: Path, patience_seconds: float = PATIENCE_SECONDS) -> IngestRe
         with database.locked(store, patience_seconds=patience_seconds):
             rows, unreadable = _fill_file(store / database.DATABASE_NAME, scan(store))
     except (Busy, Broken, OSError, *_NO_ROOM) as error:
+        waiting, is_current = _n_waiting(store)
         seconds = time.monotonic() - begun
-        waiting = _n_waiting(store)
-        return IngestReport(seconds=seconds, waiting=waiting, reason=_reason(error))
+        return IngestReport({}, seconds, waiting, _reason(error), is_current)
     return IngestReport(rows, time.monotonic() - begun, unreadable=tuple(unreadable))
 
 
 def _reason(error: BaseException) -> str:
     holder = re.search(r"lock is held in .*\((PID \d+)\)", str(error))
-    text = f"{holder[1]} has it open" if holder else str(error).splitlines()[0]
-    return text.removeprefix("IO Error: ")
+    text = f"{holder[1]} has it open" if holder else (str(error).splitlines() or ["unknown"])[0]
+    return re.sub(r"^[A-Za-z ]+ Error: ", "", text)
 
 
-def _n_waiting(store: Path) -> int:
-    """Files that the index lacks; where it cannot be read, those that changed after it."""
+def _n_waiting(store: Path) -> tuple[int, bool]:
+    """Files that the index lacks, and whether it is known to lack none.
+
+    Where the index cannot be read, the files count that changed after it.
+    """
     found = scan(store)
     path = store / database.DATABASE_NAME
-    with contextlib.suppress(Busy, Broken, OSError, duckdb.Error):
-        with (
-            database.locked(store, patience_seconds=0, is_shared=True),
-            database.opened(path, is_read_only=True) as connection,
-        ):
-            if database.has_schema(connection):
-                changed, gone = _difference(connection, found)
-                return len(changed) + len(gone)
+    with (
+        contextlib.suppress(Busy, Broken, OSError, duckdb.Error),
+        database.locked(store, patience_seconds=0, is_shared=True),
+        database.opened(path, is_read_only=True) as connection,
+    ):
+        if database.has_schema(connection):
+            changed, gone = _difference(connection, found)
+            return len(changed) + len(gone), not changed and not gone
     built_ns = path.stat().st_mtime_ns if path.exists() else 0
-    return sum(touched >= built_ns for touched in found.touched_ns.values())
+    return sum(touched >= built_ns for touched in found.touched_ns.values()), False
 
 
 def _fill_file(path: Path, found: Scan) -> tuple[dict[str, int], list[str]]:

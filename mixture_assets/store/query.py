@@ -116,7 +116,7 @@ def index(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if report.unreadable:
         warnings.warn(unreadable_text(report.unreadable), MixtureWarning, stacklevel=4)
     with contextlib.ExitStack() as stack:
-        yield _enter_file(stack, store) if report.waiting == 0 else _enter_memory(stack, store)
+        yield _enter_file(stack, store) if report.is_current else _enter_memory(stack, store)
 
 
 def _enter_file(stack: contextlib.ExitStack, store: Path) -> duckdb.DuckDBPyConnection:

@@ -164,6 +164,8 @@ CREATE TABLE comparison (       -- a proposal against a baseline, at the same bu
     proposal_value DOUBLE,      -- in the objective's unit, mean over seeds
     baseline_value DOUBLE,
     difference DOUBLE,          -- proposal minus baseline
+    low DOUBLE,                 -- 90 % interval of the difference
+    high DOUBLE,
     noise_sd DOUBLE,
     speed_up DOUBLE,            -- 1 - tokens to reach the baseline's value / its tokens
     n_seeds BIGINT,

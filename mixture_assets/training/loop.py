@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 import transformers
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
@@ -36,10 +36,11 @@ from mixture_assets.training.optimizer import build_optimizer, learning_rate
 
 CHECKPOINT_SECONDS = 20.0
 _STEP_LINE_SECONDS = 5.0
+_PARITY_NATS = 0.05  # more than this between bf16 and fp32 on one batch is no rounding
 _EVALUATION_TOKENS = 8192  # in one forward pass
 
 
-class Interrupted(Exception):  # noqa: N818
+class Interrupted(Exception):
     """The run was asked to stop, and has written a checkpoint."""
 
 
@@ -137,7 +138,8 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
         seed=spec.seed,
         attention=device.attention,
         eos_id=eos_id,
-    ).to(device.kind)
+        device=device.kind,
+    )
     run = Run(
         folder=folder,
         run_id=run_id,
@@ -150,11 +152,28 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
         peak_flops=peak_flops_per_second(device),
         say=say,
     )
+    _check_parity(run)
     found = load_checkpoint(folder.path / "checkpoint", model, run.optimizer)
     if found:
         say(f"resuming {run_id} at step {found.step} of {layout.n_steps}")
         run.progress = found
     return run
+
+
+def _check_parity(run: Run) -> None:
+    """Refuse reduced precision where it gives another loss than fp32 on the first batch."""
+    if run.device.precision == "fp32":
+        return
+    tokens = torch.from_numpy(run.sampler.batch(0)).to(run.device.kind)
+    with torch.no_grad():
+        exact = float(_loss(run.model, tokens))
+        with run.device.autocast():
+            reduced = float(_loss(run.model, tokens))
+    if not abs(reduced - exact) <= _PARITY_NATS:
+        raise MixtureError(
+            f"{run.device.precision} gives a loss of {reduced:.4g} where fp32 gives {exact:.4g}",
+            hint="set [training] precision = 'fp32'",
+        )
 
 
 def _validation(store: Path, spec: RunSpec, eos_id: int) -> dict[str, ValidationStream]:
@@ -235,6 +254,8 @@ def _update(
     run: Run, forward: Callable[..., torch.Tensor], batch: NDArray[np.int64]
 ) -> tuple[float, float]:
     tokens = torch.from_numpy(batch).to(run.device.kind, non_blocking=True)
+    if len(batch) < run.layout.batch:
+        forward = _loss  # the shorter last step is not worth a compilation of its own
     with run.device.autocast():
         loss = forward(run.model, tokens)
     loss.backward()  # type: ignore[no-untyped-call]

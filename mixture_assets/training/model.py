@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from mixture_assets.core.errors import MixtureError
@@ -28,6 +29,11 @@ def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> Pretra
     }
     try:
         config = AutoConfig.for_model(spec.family, **{**common, **shape, **spec.overrides})
+    except StrictDataclassError as error:
+        raise MixtureError(
+            f"[model] does not make a {spec.family!r}: {' '.join(str(error).split())}",
+            hint="see overrides in the experiment file",
+        ) from error
     except ValueError as error:
         known = sorted(transformers.models.auto.configuration_auto.CONFIG_MAPPING)
         raise MixtureError(
@@ -39,12 +45,19 @@ def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> Pretra
 
 
 def build_model(
-    spec: ModelSpec, *, vocab_size: int, seed: int, attention: str, eos_id: int = 0
+    spec: ModelSpec,
+    *,
+    vocab_size: int,
+    seed: int,
+    attention: str,
+    eos_id: int = 0,
+    device: str = "cpu",
 ) -> PreTrainedModel:
-    """A freshly initialised model; the same seed gives the same weights."""
+    """A freshly initialised model; the same seed gives the same weights on every device."""
     config = model_config(spec, vocab_size=vocab_size, eos_id=eos_id)
     torch.manual_seed(seed)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    torch.nn.Module.to(model, device)  # in place; transformers hides the type of its own `to`
     return model
 
 
@@ -97,7 +110,7 @@ def _gpt2_shape(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _check_overrides(spec: ModelSpec, config: PretrainedConfig) -> None:
-    """transformers keeps unknown keys in silence; a misspelt one must not train another model."""
+    """Refuse keys that transformers would keep in silence while it trains another model."""
     known = set(inspect.signature(type(config).__init__).parameters) | set(
         getattr(type(config), "__dataclass_fields__", ())
     )

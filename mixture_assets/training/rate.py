@@ -21,8 +21,9 @@ def measure_tokens_per_second(
     """Tokens per second of one process: the median of a few steps on random tokens."""
     device = probe(training, model_spec.context)
     device.apply()
-    model = build_model(model_spec, vocab_size=vocab_size, seed=0, attention=device.attention)
-    model.to(device.kind)
+    model = build_model(
+        model_spec, vocab_size=vocab_size, seed=0, attention=device.attention, device=device.kind
+    )
     optimizer = build_optimizer(model, training)
     batch = max(1, training.batch_tokens // model_spec.context)
     tokens = torch.randint(vocab_size, (batch, model_spec.context + 1), device=device.kind)

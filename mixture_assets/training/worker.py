@@ -65,8 +65,9 @@ def _try_to_train(store: Path, run_id: str, stop: _StopRequest) -> bool:
 
             def say(line: str) -> None:
                 print(line, file=log)
-                print(f"{run_id} {line}", flush=True)
+                print(f"run {run_id} {line}", flush=True)  # noqa: T201 - the pool reads it
 
+            say("taken")
             try:
                 seconds = float(os.environ.get("MIXTURE_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
                 train(store, run_id, should_stop=stop, say=say, checkpoint_seconds=seconds)

@@ -8,7 +8,9 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.schedule import MixtureSchedule
 
-amounts = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.floats(0.01, 1e9), min_size=1)
+amounts = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=3), st.floats(0.01, 1e9), min_size=1
+)
 
 
 @given(amounts)

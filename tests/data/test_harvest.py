@@ -316,3 +316,7 @@ def test_this_installation_has_all_six(tmp_path):
         assert not any(d["source"].startswith(("/", "mixture_assets")) for d in texts)
         assert not any(sys.prefix in d["text"] for d in texts)
     assert isinstance(report.domains["prose"], DomainCount)
+
+
+def test_the_names_told_before_a_harvest_are_those_of_the_harvest():
+    assert list(harvest_module.DOMAINS) == DOMAINS

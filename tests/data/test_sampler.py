@@ -46,9 +46,7 @@ def test_every_prefix_holds_the_mixture(tokens, batch):
 def test_slices_agree_with_sorting_the_whole_run(tokens, batch):
     layout = Layout.from_tokens(tokens, context=10, batch=batch)
     counts = layout.counts[0]
-    whole = sorted(
-        ((2 * j + 1) / (2 * n), i, j) for i, n in enumerate(counts) for j in range(n)
-    )
+    whole = sorted(((2 * j + 1) / (2 * n), i, j) for i, n in enumerate(counts) for j in range(n))
     domain, ordinal = lay_out(layout)
     assert [(i, j) for _, i, j in whole] == list(zip(domain, ordinal, strict=True))
 

@@ -25,7 +25,9 @@ def test_speed_up_of_a_curve_against_itself_is_nothing():
     assert speed_up([(20, 5.0), (40, 3.0)], curve) is None
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="the published curves are not beside the project")
+@pytest.mark.skipif(
+    not REFERENCE.exists(), reason="the published curves are not beside the project"
+)
 def test_agrees_with_the_published_speed_ups_as_far_as_the_figure_can_be_read():
     """AutoScale figure 1a prints 38 % against uniform (115k steps) and 31 % against DoReMi (98k).
 
@@ -50,8 +52,10 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(2000):
-        values = {m: list(mean + rng.normal(0, 0.3, 2)) for m, mean in
-                  {"proposal": 4.0, "uniform": 5.0, "natural": 6.0}.items()}
+        values = {
+            m: list(mean + rng.normal(0, 0.3, 2))
+            for m, mean in {"proposal": 4.0, "uniform": 5.0, "natural": 6.0}.items()
+        }
         c = compare(curves_of(values), proposal="proposal", baseline="uniform")
         covered += c.low <= -1.0 <= c.high
     assert covered / 2000 == pytest.approx(0.90, abs=0.02)
@@ -70,7 +74,9 @@ def test_verdicts(proposal, verdict):
 
 
 def test_one_seed_gives_no_verdict():
-    c = compare(curves_of({"proposal": [1.0], "uniform": [2.0]}), proposal="proposal", baseline="uniform")
+    c = compare(
+        curves_of({"proposal": [1.0], "uniform": [2.0]}), proposal="proposal", baseline="uniform"
+    )
     assert c.verdict == "one seed: unknown"
     assert c.low is c.high is c.noise_sd is None
 

@@ -1,4 +1,5 @@
 import math
+import random
 import time
 from dataclasses import replace
 
@@ -93,7 +94,7 @@ EVIDENCE = ("novels", "maths", "proposals", "law", "code", "problems")
 
 @pytest.fixture
 def trap():
-    """Six domains of natural text, measured: docs/decisions and the project's evidence.
+    """Six domains of natural text, measured with a Llama of 0.7 M parameters, one seed.
 
     Two domains sit at the floor of 0.2 / 6 at 0.4 M tokens and well above it at 1.2 M.
     """
@@ -198,7 +199,6 @@ def test_plans_both_scales(method, problem):
     assert len(method.plan(problem)) == 2 * (7 + 2)
     labels = method.labels(problem)
     assert {label.split()[0] for label in labels.values()} == {"small", "large"}
-    assert [run.digest for run in method.plan(problem)] != []
     assert {run.digest for run in method.plan(problem)} == labels.keys()
 
 
@@ -225,8 +225,6 @@ def test_intervals_need_noise_at_both_scales(method, problem, train):
 
 def test_intervals_cover_the_answer_without_noise(problem, train):
     """Over 20 noisy repetitions the 90 % interval holds the clean weight most of the time."""
-    import random
-
     method = AutoScale(
         small=DDO(base_tokens=30_000, base_seeds=(1, 2, 3, 4, 5)),
         large=DDO(base_tokens=120_000, base_seeds=(1, 2, 3, 4, 5)),
@@ -261,9 +259,9 @@ def test_two_hundred_draws_are_quick(train):
 
 
 def growing_out_of_a_floor(tokens):
-    """Books help only once there is a fair amount of everything."""
+    """Books help only in runs of the larger scale."""
     gains = {"web": (2e3, 0.3), "code": (1e3, 0.6)}
-    worth = 0.05 if tokens["web"] > 30_000 else 1e-6
+    worth = 0.2 if sum(tokens.values()) > 80_000 else 1e-6
     return toy_loss(tokens, gains) + 1 + worth * (1 + tokens["books"] / 3e4) ** -0.5
 
 
@@ -284,8 +282,8 @@ def test_growth_out_of_a_floor_is_held_and_said(method, problem, train):
 
 def test_says_when_a_domain_does_not_help_at_one_scale(method, problem, train):
     def loss(tokens):
-        harm = 1e-7 if tokens["web"] < 30_000 else 0
-        return toy_loss(tokens) + harm * 10 * tokens["books"]
+        harm = 1e-4 if sum(tokens.values()) < 80_000 else 0
+        return toy_loss(tokens) + harm * tokens["books"]
 
     proposal = method.propose(problem, train(method, problem, loss))
     assert proposal.not_improving == ["books"]

@@ -7,6 +7,7 @@ import pytest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.problem import Objective, Problem, ProxyResult
 from mixture_assets.methods.ddo import DDO, ddo_from_table
+from mixture_assets.methods.notes import fit_notes
 from tests.methods.conftest import DOMAINS, named, toy_loss
 
 # DDO_example.ipynb, as printed: a, b, c of (x + a)^-b + c
@@ -265,8 +266,6 @@ def test_a_note_tells_when_the_optimum_lies_beyond_what_was_tried():
     rows += [(d, x, y) for d in names[1:] for x, y in ((0.2, 5.0001), (3, 4.9999))]
     curves = ddo_from_table(rows).curves
     assert curves[0].optimum > 3
-    from mixture_assets.methods.notes import fit_notes
-
     assert any("lies beyond the largest amount tried, 3" in n for n in fit_notes(curves, 0.1))
 
 

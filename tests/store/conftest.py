@@ -1,13 +1,8 @@
-"""Makes `fakes` importable and gives every test a filled store."""
-
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import fakes  # noqa: E402
+from tests.store import fakes
 
 
 @pytest.fixture

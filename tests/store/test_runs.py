@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import append_rows, finished_run, header, spec, step_row, write_json
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.store.runs import MetricsLog, RunFolder, list_runs
+from mixture_assets.store.status import run_table
+from tests.store.fakes import append_rows, finished_run, header, spec, step_row, write_json
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -212,3 +213,13 @@ def test_list_runs_passes_over_what_is_no_run(tmp_path: Path) -> None:
     assert [run.run_id for run in list_runs(tmp_path)] == ["r0", "r1"]
     assert list_runs(tmp_path / "nowhere") == []
     assert json.loads((tmp_path / "runs/r1/spec.json").read_text()) == list_runs(tmp_path)[1].spec()
+
+
+def test_run_table_has_a_row_a_run(store: Path) -> None:
+    RunFolder(store, "r0").result_path.unlink()
+    RunFolder(store, "r0").write_failure("the loss is nan at step 7")
+    rows = run_table(store)
+    assert [row["purpose"] for row in rows] == ["full"] * 2 + ["proxy"] * 3
+    (failed,) = [row for row in rows if row["status"] != "done"]
+    assert (failed["status"], failed["reason"]) == ("failed", "the loss is nan at step 7")
+    assert failed["budget_tokens"] == 1920

@@ -3,7 +3,12 @@ import dataclasses
 import torch
 
 from mixture_assets.core.run import TrainingSpec
-from mixture_assets.training.device import _FP32_TOLERANCE, _medium_is_fp32, peak_flops_per_second, probe
+from mixture_assets.training.device import (
+    _FP32_TOLERANCE,
+    _medium_is_fp32,
+    peak_flops_per_second,
+    probe,
+)
 
 
 def test_the_settings_follow_from_the_machine_not_from_a_stopwatch():

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ from mixture_assets.data.token_store import load_validation
 from mixture_assets.pipeline import PlannedRun, create_runs, plan_proxies
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training import loop
-from mixture_assets.training.checkpoint import Progress, atomic_path, load_checkpoint, save_checkpoint
+from mixture_assets.training.checkpoint import (
+    Progress,
+    atomic_path,
+    load_checkpoint,
+    save_checkpoint,
+)
+from mixture_assets.training.device import probe
 from mixture_assets.training.loop import Interrupted, evaluation_steps, train
 
 
@@ -133,7 +140,9 @@ def test_a_nan_loss_is_an_error_that_names_the_step_and_leaves_no_result(planned
     training = dataclasses.replace(run.spec.training, learning_rate=1e30, clip_norm=1e30)
     wild = PlannedRun(dataclasses.replace(run.spec, training=training), "full", "wild")
     create_runs(workspace, [wild])
-    with pytest.raises(MixtureError, match=r"the loss of run \w+ is (nan|inf) at step \d+") as caught:
+    with pytest.raises(
+        MixtureError, match=r"the loss of run \w+ is (nan|inf) at step \d+"
+    ) as caught:
         train(workspace.store, wild.run_id, say=quiet)
     assert "learning_rate" in caught.value.hint
     assert RunFolder(workspace.store, wild.run_id).result() is None
@@ -150,18 +159,65 @@ def test_a_run_planned_for_other_arithmetic_is_refused(planned):
 
 def test_a_checkpoint_that_fails_leaves_the_old_one(planned, tmp_path):
     workspace, run = planned
+    folder = tmp_path / "checkpoint"
     state = loop.prepare(workspace.store, run.run_id, say=quiet)
-    save_checkpoint(tmp_path, state.model, state.optimizer, Progress(3, 1.5))
+    save_checkpoint(folder, state.model, state.optimizer, Progress(3, 1.5))
 
     def interrupted_write():
-        with atomic_path(tmp_path / "latest.safetensors") as temporary:
+        with atomic_path(folder / "latest.safetensors") as temporary:
             temporary.write_bytes(b"half of it")
             raise OSError(28, "No space left on device")
 
     with pytest.raises(MixtureError, match="no space left on the disk while writing latest"):
         interrupted_write()
-    assert [p.name for p in tmp_path.iterdir()] == ["latest.safetensors"]
-    assert load_checkpoint(tmp_path, state.model, state.optimizer) == Progress(3, 1.5)
+    assert [p.name for p in folder.iterdir()] == ["latest.safetensors"]
+    assert load_checkpoint(folder, state.model, state.optimizer) == Progress(3, 1.5)
+
+
+def retrained(workspace, run, **changes):
+    training = dataclasses.replace(run.spec.training, **changes)
+    path = probe(training, run.spec.model.context).numeric_path
+    spec = dataclasses.replace(run.spec, training=training, numeric_path=path)
+    other = PlannedRun(spec, "full", "other")
+    create_runs(workspace, [other])
+    assert other.run_id != run.run_id
+    return train(workspace.store, other.run_id, say=quiet)["losses"]
+
+
+def test_bf16_is_another_numeric_path_with_nearly_the_same_losses(planned):
+    workspace, run = planned
+    if probe(dataclasses.replace(run.spec.training, precision="auto"), 32).precision != "bf16":
+        pytest.skip("this machine has no native bf16")
+    exact = train(workspace.store, run.run_id, say=quiet)["losses"]
+    reduced = retrained(workspace, run, precision="bf16")
+    for domain, loss in exact.items():
+        assert reduced[domain]["loss_nats"] == pytest.approx(loss["loss_nats"], abs=0.1)
+
+
+def test_reduced_precision_that_gives_another_loss_is_refused(planned):
+    """Embeddings so large that bf16 logits are off by whole nats."""
+    workspace, run = planned
+    training = dataclasses.replace(run.spec.training, precision="bf16")
+    device = probe(training, run.spec.model.context)
+    if device.precision != "bf16":
+        pytest.skip("this machine has no native bf16")
+    spec = dataclasses.replace(run.spec, training=training, numeric_path=device.numeric_path)
+    wild = PlannedRun(spec, "full", "wild")
+    create_runs(workspace, [wild])
+    state = loop.prepare(workspace.store, wild.run_id, say=quiet)
+    with torch.no_grad():
+        state.model.get_input_embeddings().weight.mul_(3000)
+    with pytest.raises(MixtureError, match=r"bf16 gives a loss of .* where fp32 gives"):
+        loop._check_parity(state)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_run_learns_the_same(planned):
+    workspace, run = planned
+    exact = train(workspace.store, run.run_id, say=quiet)["losses"]
+    compiled = retrained(workspace, run, compile=True)
+    for domain, loss in exact.items():
+        assert compiled[domain]["loss_nats"] == pytest.approx(loss["loss_nats"], abs=0.05)
 
 
 def test_evaluations_are_spread_evenly_and_include_the_end():

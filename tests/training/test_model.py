@@ -62,13 +62,23 @@ def test_flops_agree_with_torch_counting_a_forward_and_backward():
 
 
 def test_an_unknown_family_is_named():
-    with pytest.raises(MixtureError, match=r"unknown model family 'lama' \(did you mean 'llama'\?\)"):
+    with pytest.raises(
+        MixtureError, match=r"unknown model family 'lama' \(did you mean 'llama'\?\)"
+    ):
         model_config(ModelSpec(family="lama"), vocab_size=50)
 
 
 def test_a_misspelt_override_does_not_train_another_model():
     spec = ModelSpec(overrides={"rope_tehta": 1.0})
-    with pytest.raises(MixtureError, match="overrides has 'rope_tehta', which LlamaConfig does not"):
+    with pytest.raises(
+        MixtureError, match="overrides has 'rope_tehta', which LlamaConfig does not"
+    ):
+        model_config(spec, vocab_size=50)
+
+
+def test_an_override_out_of_range_is_named():
+    spec = ModelSpec(overrides={"initializer_range": 30.0})
+    with pytest.raises(MixtureError, match=r"does not make a 'llama': .*initializer_range"):
         model_config(spec, vocab_size=50)
 
 

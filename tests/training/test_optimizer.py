@@ -33,7 +33,9 @@ def test_wsd_holds_its_plateau():
 
 
 def test_gains_are_not_decayed():
-    model = build_model(ModelSpec(width=16, layers=1, context=8), vocab_size=50, seed=0, attention="eager")
+    model = build_model(
+        ModelSpec(width=16, layers=1, context=8), vocab_size=50, seed=0, attention="eager"
+    )
     optimizer = build_optimizer(model, TrainingSpec(weight_decay=0.5))
     decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
     assert len(decay) == len(list(model.parameters()))

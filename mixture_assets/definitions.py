@@ -1,0 +1,56 @@
+"""The asset graph, top to bottom in the order data flows: the table of contents.
+
+`dagster dev` and `mixture ui` load this; each asset's text is in the module named before it.
+"""
+
+import dagster as dg
+
+from mixture_assets.defs import (
+    automation,
+    data,
+    evaluation,
+    mixtures,
+    proxies,
+    records,
+    training,
+)
+from mixture_assets.defs.resources import Lab
+
+defs = dg.Definitions(
+    assets=[
+        # text -> tokens
+        data.raw,
+        data.shards,
+        data.tokenizer,
+        data.tokens,
+        data.validation_set,
+        # tokens -> many small models
+        proxies.proxy_plan,
+        proxies.proxy_runs,
+        proxies.proxy_trial,
+        # small models -> weights
+        mixtures.ddo_optima,
+        mixtures.proposals,
+        mixtures.chosen_mixture,
+        # weights -> the models that they are for, and what the weights were worth
+        training.full_run,
+        evaluation.evaluation,
+        # everything, findable
+        records.database,
+        records.report,
+    ],
+    asset_checks=[
+        data.no_empty_domain,
+        data.token_audit,
+        data.validation_unseen,
+        proxies.finite_proxy_losses,
+        mixtures.weights_on_simplex,
+        mixtures.epochs_within_cap,
+        training.finite_full_losses,
+    ],
+    jobs=[automation.everything],
+    sensors=[automation.new_domains],
+    resources={"lab": Lab.from_environment()},
+    # One process per run: the steps follow each other, and training has processes of its own.
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,30 @@
+"""Evaluation assets: what the weights were worth.
+
+Put assets here that compare models. Losses and statistics belong in evaluation.
+"""
+
+import dagster as dg
+
+from mixture_assets import pipeline
+from mixture_assets.core.digest import digest
+from mixture_assets.defs import metadata
+from mixture_assets.defs.data import validation_set
+from mixture_assets.defs.resources import Lab
+from mixture_assets.defs.training import full_run
+
+
+@dg.asset(deps=[full_run, validation_set], group_name="evaluation", kinds={"python"})
+def evaluation(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
+    """The proposal beside each baseline on every domain, and whether the difference is noise."""
+    workspace = lab.open()
+    fixed, proposal_id, proposal = lab.proposal(context)
+    proxies = pipeline.plan_proxies(workspace, fixed)
+    planned = pipeline.plan_full_runs(workspace, fixed, proposal)
+    comparisons = pipeline.compare_runs(workspace, proposal_id, planned)
+    pipeline.record_costs(workspace, proposal_id, proxies, "proxy")
+    pipeline.record_costs(workspace, proposal_id, planned, "full")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(digest([proposal_id, sorted(p.run_id for p in planned)])),
+        metadata=metadata.of_evaluation(workspace, planned, comparisons)
+        | metadata.figure(workspace, proposal_id, "objective_curves"),
+    )

@@ -1,0 +1,28 @@
+"""Record assets: the index that is queried, and the page that is read.
+
+Put assets here that make results findable. Nothing upstream may depend on them: the files of
+the store are the truth, and both can be made again from them.
+"""
+
+import dagster as dg
+
+from mixture_assets import pipeline
+from mixture_assets.defs import metadata
+from mixture_assets.defs.evaluation import evaluation
+from mixture_assets.defs.resources import Lab
+
+
+@dg.asset(deps=[evaluation], group_name="records", kinds={"duckdb"})
+def database(lab: Lab) -> dg.MaterializeResult[None]:
+    """Every shard, run, metric, fit and weight in one DuckDB file: `mixture query "SELECT ..."`."""
+    workspace = lab.open()
+    ingested = pipeline.refresh_database(workspace)
+    return dg.MaterializeResult(metadata=metadata.of_database(workspace, ingested))
+
+
+@dg.asset(deps=[database], group_name="records", kinds={"html"})
+def report(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
+    """One page about the proposal, with every figure, and its twin in Markdown."""
+    workspace = lab.open()
+    paths = pipeline.make_report(workspace, lab.chosen(context))
+    return dg.MaterializeResult(metadata=metadata.of_report(paths))

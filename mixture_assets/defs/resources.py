@@ -1,0 +1,78 @@
+"""What every asset is given: the experiment file, and through it the store.
+
+Settings live in that file, because backfills and automation take no run config.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+from pydantic import Field
+
+from mixture_assets import corpus, pipeline
+from mixture_assets.core.errors import MixtureError, shortlist
+from mixture_assets.core.problem import Proposal
+from mixture_assets.corpus import Corpus, Workspace
+
+EXPERIMENT_VARIABLE = "MIXTURE_EXPERIMENT"
+DEFAULT_EXPERIMENT = "experiments/demo.toml"
+
+Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+T = TypeVar("T")
+
+
+class Lab(dg.ConfigurableResource[Workspace]):
+    """The experiment that the assets belong to."""
+
+    experiment: str = Field(
+        default=DEFAULT_EXPERIMENT, description="Experiment file (TOML), absolute or relative."
+    )
+
+    @classmethod
+    def from_environment(cls) -> "Lab":
+        """The experiment that MIXTURE_EXPERIMENT names, else the demo."""
+        return cls(experiment=os.environ.get(EXPERIMENT_VARIABLE, DEFAULT_EXPERIMENT))
+
+    def open(self) -> Workspace:
+        """The experiment, read anew: an edit of the file counts from the next step on."""
+        return Workspace.open(Path(self.experiment))
+
+    def corpus(self, context: Context) -> Corpus:
+        """The corpus as `validation_set` last fixed it.
+
+        Not the raw root's present state: a domain that lands while proxy runs train belongs to
+        the next plan, not to this one.
+        """
+        workspace, corpus_id = self.open(), _noted(context, "validation_set", "corpus_id")
+        fixed = corpus.load_corpus(workspace, corpus_id) if corpus_id else None
+        return corpus.build_corpus(workspace) if fixed is None else fixed
+
+    def proposal(self, context: Context) -> tuple[Corpus, str, Proposal]:
+        """The corpus, and the proposal that its proxy runs give."""
+        fixed = self.corpus(context)
+        return fixed, *pipeline.propose(self.open(), fixed)
+
+    def chosen(self, context: Context) -> str:
+        """The proposal whose weights `chosen_mixture` last wrote."""
+        proposal_id = _noted(context, "chosen_mixture", "proposal_id")
+        return proposal_id or pipeline.latest_proposal(self.open())
+
+
+def _noted(context: Context, asset: str, key: str) -> str:
+    """A text in the metadata of an asset's newest materialization, or an empty string."""
+    event = context.instance.get_latest_materialization_event(dg.AssetKey(asset))
+    found = event.asset_materialization if event else None
+    return str(found.metadata[key].value) if found and key in found.metadata else ""
+
+
+def pick(found: Mapping[str, T], domains: Sequence[str]) -> dict[str, T]:
+    """The entries of some domains, or MixtureError about those that are gone."""
+    missing = [name for name in domains if name not in found]
+    if missing:
+        raise MixtureError(
+            f"no raw data for {shortlist(missing)}: the domain was renamed or removed",
+            hint="put its folder back, or delete the partition on the page of the asset 'raw'",
+        )
+    return {name: found[name] for name in domains}

@@ -1,0 +1,241 @@
+"""Every row that a report rests on: the only SQL of this package.
+
+Rows come back in a fixed order, so that the same database gives the same page, byte by byte.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.names import nearest
+from mixture_assets.core.problem import Objective
+from mixture_assets.evaluation.comparison import Comparison, Curve, compare
+from mixture_assets.store.query import query
+
+Row = Mapping[str, Any]
+Losses = dict[str, float]  # domain -> nats per token
+
+_FREE_SPEC_KEYS = ("tokens", "seed", "token_sets")  # what may differ between runs to compare
+_MIXTURE_ORDER = ("natural", "uniform", "custom", "proposal")
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A proposal with everything that it rests on and that came of it."""
+
+    objective: Objective
+    proposal: Row
+    weights: Sequence[Row]  # proposal_weight, largest first
+    fits: Sequence[Row]  # fit with its parameters a, b, c; by base_tokens, domain
+    fit_runs: Mapping[str, Sequence[str]]  # fit_id -> proxy run ids
+    proxy_runs: Sequence[Row]  # run, with `tokens` requested by domain
+    full_runs: Sequence[Row]  # likewise; baselines first, by seed
+    evaluations: Mapping[str, Sequence[Row]]  # run id -> evaluation rows, by tokens, domain
+    costs: Sequence[Row]  # by role
+    domains: Sequence[Row]  # of the token sets that the runs were trained on
+    tokenizers: Sequence[Row]
+
+    @property
+    def proposal_id(self) -> str:
+        """Names the proposal."""
+        return str(self.proposal["proposal_id"])
+
+    def final(self, run_id: str) -> dict[str, Row]:
+        """The evaluation that counts, by domain; empty if there is none."""
+        return {e["domain"]: e for e in self.evaluations.get(run_id, ()) if e["is_final"]}
+
+    def value(self, run_id: str) -> float | None:
+        """The objective of a finished run."""
+        losses = {domain: e["loss_nats"] for domain, e in self.final(run_id).items()}
+        return self.objective.value(losses) if losses else None
+
+    @cached_property
+    def curves(self) -> dict[str, dict[int, Curve]]:
+        """Mixture name -> seed -> objective along training, of the full runs."""
+        curves: dict[str, dict[int, Curve]] = {}
+        for run in self.full_runs:
+            by_tokens: dict[int, Losses] = {}
+            for e in self.evaluations.get(run["run_id"], ()):
+                by_tokens.setdefault(e["tokens"], {})[e["domain"]] = e["loss_nats"]
+            curve = [(tokens, self.objective.value(by)) for tokens, by in by_tokens.items()]
+            if curve:
+                curves.setdefault(run["mixture_name"], {})[run["seed"]] = curve
+        return curves
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """The proposal beside each baseline that shares a seed with it."""
+        mine = self.curves.get("proposal", {})
+        return [
+            compare(self.curves, proposal="proposal", baseline=name)
+            for name, theirs in self.curves.items()
+            if name != "proposal" and mine.keys() & theirs.keys()
+        ]
+
+
+def pull(store: Path, proposal_id: str, objective: Objective) -> ReportData:
+    """Read everything about one proposal. MixtureError if the database does not have it."""
+    proposal = _proposal(store, proposal_id)
+    which = f"proposal_id = {_text(proposal_id)}"
+    weights = _rows(
+        store, f"SELECT * FROM proposal_weight WHERE {which} ORDER BY weight DESC, domain"
+    )
+    fit_edges = _rows(
+        store,
+        "SELECT child, parent FROM edge WHERE role = 'proxy_run' AND child IN "
+        f"(SELECT fit_id FROM fit WHERE {which}) ORDER BY ALL",
+    )
+    fit_runs: dict[str, list[str]] = {}
+    for edge in fit_edges:
+        fit_runs.setdefault(edge["child"], []).append(edge["parent"])
+    proxy_ids = sorted({edge["parent"] for edge in fit_edges})
+    proxy_runs = _runs(store, f"run_id IN ({_texts(proxy_ids)})")
+    full_runs = _full_runs(store, proposal, weights)
+    run_ids = [run["run_id"] for run in (*proxy_runs, *full_runs)]
+    return ReportData(
+        objective=objective,
+        proposal=proposal,
+        weights=weights,
+        fits=_fits(store, which),
+        fit_runs=fit_runs,
+        proxy_runs=proxy_runs,
+        full_runs=full_runs,
+        evaluations=_evaluations(store, run_ids),
+        costs=_rows(
+            store,
+            "SELECT role, n_runs, flops, device_seconds, devices FROM cost_by_decision "
+            f"WHERE decision_id = {_text(proposal_id)} ORDER BY role = 'full', role",
+        ),
+        domains=_domains(store, run_ids),
+        tokenizers=_tokenizers(store, run_ids),
+    )
+
+
+def _rows(store: Path, sql: str) -> list[dict[str, Any]]:
+    return query(store, sql).to_dicts()
+
+
+def _text(value: str) -> str:
+    """A SQL string."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _texts(values: Sequence[str]) -> str:
+    return ", ".join(map(_text, values)) or "NULL"
+
+
+def _proposal(store: Path, proposal_id: str) -> Row:
+    known = _rows(store, "SELECT * FROM proposal ORDER BY created_at DESC, proposal_id")
+    for row in known:
+        if row["proposal_id"] == proposal_id:
+            return row
+    names = [str(row["proposal_id"]) for row in known]
+    raise MixtureError(
+        f"there is no proposal {proposal_id!r} in {str(store)!r}{nearest(proposal_id, names)}",
+        hint=f"the newest one is {names[0]}" if names else "`mixture run` makes one",
+    )
+
+
+def _fits(store: Path, which: str) -> list[dict[str, Any]]:
+    return _rows(
+        store,
+        "SELECT fit.*, p.a, p.b, p.c FROM fit LEFT JOIN (SELECT fit_id, "
+        "max(value) FILTER (name = 'a') AS a, max(value) FILTER (name = 'b') AS b, "
+        "max(value) FILTER (name = 'c') AS c FROM fit_parameter GROUP BY fit_id) AS p "
+        f"USING (fit_id) WHERE {which} ORDER BY base_tokens, scale, domain",
+    )
+
+
+def _runs(store: Path, where: str) -> list[dict[str, Any]]:
+    """Finished runs with the tokens that they asked for."""
+    runs = _rows(
+        store,
+        "SELECT * REPLACE (spec::VARCHAR AS spec) FROM run "
+        f"WHERE status = 'done' AND {where} ORDER BY budget_tokens, label, run_id",
+    )
+    tokens: dict[str, dict[str, int]] = {}
+    ids = [run["run_id"] for run in runs]
+    for row in _rows(
+        store, f"SELECT * FROM run_domain_tokens WHERE run_id IN ({_texts(ids)}) ORDER BY ALL"
+    ):
+        tokens.setdefault(row["run_id"], {})[row["domain"]] = row["requested_tokens"]
+    return [run | {"tokens": tokens.get(run["run_id"], {})} for run in runs]
+
+
+def _full_runs(store: Path, proposal: Row, weights: Sequence[Row]) -> list[dict[str, Any]]:
+    """The newest full runs of these very weights, and the baselines trained in the same way."""
+    candidates = _runs(
+        store,
+        f"purpose = 'full' AND experiment = {_text(proposal['experiment'])} "
+        f"AND budget_tokens = {proposal['budget_tokens']:d}",
+    )
+    mine = [
+        run
+        for run in candidates
+        if run["mixture_name"] == "proposal" and _is_trained_on(run, weights)
+    ]
+    if not mine:
+        return []
+    setting = _setting(max(mine, key=lambda run: (run["created_at"], run["run_id"])))
+    ids = {run["run_id"] for run in mine}
+    kept = [
+        run
+        for run in candidates
+        if _setting(run) == setting and (run["mixture_name"] != "proposal" or run["run_id"] in ids)
+    ]
+    return sorted(kept, key=lambda r: (_order(r["mixture_name"]), r["seed"], r["run_id"]))
+
+
+def _is_trained_on(run: Row, weights: Sequence[Row]) -> bool:
+    """Whether a run asked for these weights, to within a whole token."""
+    tokens = run["tokens"]
+    asked = {w["domain"]: w["weight"] * run["budget_tokens"] for w in weights}
+    return asked.keys() == tokens.keys() and all(abs(asked[d] - tokens[d]) <= 1 for d in asked)
+
+
+def _setting(run: Row) -> dict[str, Any]:
+    spec = json.loads(run["spec"] or "{}")
+    return {key: value for key, value in spec.items() if key not in _FREE_SPEC_KEYS}
+
+
+def _order(mixture_name: str) -> tuple[int, str]:
+    known = mixture_name in _MIXTURE_ORDER
+    return (_MIXTURE_ORDER.index(mixture_name) if known else len(_MIXTURE_ORDER)), mixture_name
+
+
+def _evaluations(store: Path, run_ids: Sequence[str]) -> dict[str, list[Row]]:
+    """Evaluations by run, all measured by the newest version of the metric that is there."""
+    which = f"run_id IN ({_texts(run_ids)})"
+    found: dict[str, list[Row]] = {}
+    for row in _rows(
+        store,
+        f"SELECT * FROM evaluation WHERE {which} AND metric_version = "
+        f"(SELECT max(metric_version) FROM evaluation WHERE {which}) "
+        "ORDER BY run_id, tokens, step, domain",
+    ):
+        found.setdefault(row["run_id"], []).append(row)
+    return found
+
+
+def _domains(store: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    return _rows(
+        store,
+        "SELECT d.*, count(DISTINCT s.token_shard_id) AS n_shards, sum(s.n_bytes) AS n_bytes, "
+        "sum(s.n_documents) AS n_raw_documents FROM domain AS d "
+        "LEFT JOIN edge AS e ON e.child = d.token_set_id AND e.role = 'shard' "
+        "LEFT JOIN token_shard AS s ON s.token_shard_id = e.parent AND s.domain = d.domain "
+        "WHERE d.token_set_id IN (SELECT parent FROM edge WHERE role = 'training_tokens' "
+        f"AND child IN ({_texts(run_ids)})) GROUP BY ALL ORDER BY d.domain, d.token_set_id",
+    )
+
+
+def _tokenizers(store: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    return _rows(
+        store,
+        "SELECT * FROM tokenizer WHERE tokenizer_id IN (SELECT spec->>'tokenizer' FROM run "
+        f"WHERE run_id IN ({_texts(run_ids)})) ORDER BY tokenizer_id",
+    )

@@ -1,0 +1,188 @@
+"""The main job, end to end, on a tiny experiment."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from mixture_assets.cli import cli
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.mixture import Mixture
+from mixture_assets.corpus import Workspace, build_corpus
+from mixture_assets.pipeline import plan_proxies, split_tokens
+from mixture_assets.store.query import query
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_template, tmp_path_factory):
+    """The tiny experiment, run to its end by the command."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("finished") / "tiny"
+    shutil.copytree(tiny_template, folder)
+    result = invoke("run", "--experiment", folder / "tiny.toml", "--json")
+    assert result.exit_code == 0, result.output
+    return folder / "tiny.toml", json.loads(result.stdout)
+
+
+def test_the_proposal_is_a_mixture_with_all_that_is_needed_to_judge_it(finished):
+    _, answer = finished
+    proposal = answer["proposal"]
+    assert set(proposal["weights"]) == {"animals", "numbers", "plants"}
+    assert sum(proposal["weights"].values()) == pytest.approx(1)
+    assert sum(proposal["natural"].values()) == pytest.approx(1)
+    assert proposal["extrapolation_factor"] == pytest.approx(10_000 / 6144, rel=1e-3)
+    assert set(proposal["epochs"]) <= set(proposal["weights"])
+    assert len(proposal["fits"]) == 6
+    assert {fit["degrees_of_freedom"] for fit in proposal["fits"]} == {1}  # four points
+    assert proposal["noise_sd"] > 0
+    assert len(proposal["interval"]) == 3
+
+
+def test_every_run_realises_its_request_within_one_sequence(finished):
+    path, _ = finished
+    result = invoke(
+        "query",
+        "SELECT domain, requested_tokens, realised_tokens FROM run_domain_tokens",
+        "--json",
+        "--experiment",
+        path,
+    )
+    rows = json.loads(result.output)
+    assert len(rows) == 3 * (16 + 6)
+    assert all(abs(r["requested_tokens"] - r["realised_tokens"]) <= 32 for r in rows)
+
+
+def test_lineage_leads_from_a_weight_to_the_raw_shards(finished):
+    path, answer = finished
+    proposal_id = answer["proposal"]["proposal_id"]
+    store = path.parent / "store"
+    found = query(
+        store,
+        "SELECT DISTINCT node_kind FROM lineage "
+        f"WHERE proposal_id = '{proposal_id}' AND domain = 'plants'",
+    )
+    kinds = {row[0] for row in found.rows}
+    assert {"fit", "run", "token_set", "token_shard", "shard"} <= kinds
+
+
+def test_comparisons_are_recorded_with_their_noise(finished):
+    path, answer = finished
+    assert {c["baseline"] for c in answer["comparisons"]} == {"natural", "uniform"}
+    rows = query(path.parent / "store", "SELECT baseline, n_seeds, noise_sd FROM comparison").rows
+    assert sorted(r[0] for r in rows) == ["natural", "uniform"]
+    assert all(r[1] == 2 and r[2] > 0 for r in rows)
+
+
+def test_run_again_trains_nothing(finished):
+    path, answer = finished
+    runs = path.parent / "store" / "runs"
+    stamps = {p: p.stat().st_mtime_ns for p in runs.glob("*/result.json")}
+    result = invoke("run", "--experiment", path)
+    assert result.exit_code == 0, result.output
+    assert "nothing to do" in result.output
+    assert stamps == {p: p.stat().st_mtime_ns for p in runs.glob("*/result.json")}
+    again = json.loads(invoke("run", "--experiment", path, "--json").stdout)
+    assert again["proposal"] == answer["proposal"]
+
+
+def test_the_report_is_one_page_that_holds_the_weights(finished):
+    path, answer = finished
+    page = (path.parent / "store" / "reports" / "tiny").glob("*.html")
+    text = next(page).read_text()
+    assert answer["proposal"]["proposal_id"] in text
+    assert 'src="http' not in text
+
+
+def test_a_new_objective_needs_no_new_proxy_run(finished, tmp_path):
+    """All domains' losses are kept, so the objective is a choice made at fit time."""
+    path, answer = finished
+    other = path.parent / "other.toml"
+    other.write_text(path.read_text() + '[objective]\nmetric = "loss"\nweights = {plants = 1.0}\n')
+    result = invoke("propose", "--experiment", other, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["weights"] != answer["proposal"]["weights"]
+
+
+def test_a_budget_that_would_read_a_domain_too_often_is_refused_before_it_starts(tiny):
+    tiny.write_text(tiny.read_text().replace("max_epochs = 20", "max_epochs = 0.5"))
+    workspace = Workspace.open(tiny)
+    with pytest.raises(
+        MixtureError, match=r"'plants' would be read .* times in the run 'large plants x3"
+    ):
+        plan_proxies(workspace, build_corpus(workspace))
+    assert not (workspace.store / "runs").exists()
+
+
+def test_an_unknown_domain_in_custom_weights_is_named(finished):
+    path, _ = finished
+    other = path.parent / "custom.toml"
+    text = path.read_text().replace("evaluations = 3", 'evaluations = 3\nmixtures = ["custom"]')
+    other.write_text(text + "[full.weights]\nplans = 0.5\nanimals = 0.5\n")
+    result = invoke("run", "--experiment", other)
+    assert result.exit_code == 1
+    assert "unknown domains: 'plans' (did you mean 'plants'?)" in result.output
+
+
+def test_custom_weights_that_do_not_sum_to_1_are_refused(finished):
+    path, _ = finished
+    other = path.parent / "custom.toml"
+    text = path.read_text().replace("evaluations = 3", 'evaluations = 3\nmixtures = ["custom"]')
+    other.write_text(text + "[full.weights]\nplants = 0.5\nanimals = 0.7\n")
+    result = invoke("run", "--experiment", other)
+    assert result.exit_code == 1
+    assert "must sum to 1, got 1.2" in result.output
+
+
+def test_whole_tokens_sum_to_the_budget():
+    mixture = Mixture.proportional_to({"a": 1.0, "b": 1.0, "c": 1.0})
+    tokens = split_tokens(mixture, 1000)
+    assert sum(tokens.values()) == 1000
+    assert sorted(tokens.values()) == [333, 333, 334]
+
+
+def test_the_main_job_survives_sigkill_at_random_moments(finished, tmp_path, tiny_template):
+    """Killed again and again, then left alone: the same weights and losses as undisturbed."""
+    import shutil
+
+    _, undisturbed = finished
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_template, folder)
+    program = "from mixture_assets.cli import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "run",
+        "--experiment",
+        str(folder / "tiny.toml"),
+        "--json",
+    ]
+    rng = random.Random(7)
+    environment = os.environ | {"MIXTURE_CHECKPOINT_SECONDS": "0.1"}
+    for _ in range(4):
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env=environment,
+        )
+        time.sleep(rng.uniform(2, 12))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["proposal"] == undisturbed["proposal"]
+    assert answer["full_runs"] == undisturbed["full_runs"]
