@@ -59,12 +59,13 @@ def land(workspace: Workspace) -> None:
         harvest(Path(workspace.experiment.data_root))
     for domain, source in sorted(data.datasets.items()):
         land_dataset(
-            source.path,
+            workspace.experiment.beside(source.path),
             workspace.store / "landed" / domain,
             split=source.split,
             config_name=source.config or None,
             revision=source.revision or None,
             text_field=source.text_field,
+            write_field=data.text_field,
             max_documents=source.max_documents,
         )
 
@@ -99,7 +100,7 @@ def freeze_tokenizer(
     """The experiment's tokenizer: trained once on a balanced sample, or loaded by name."""
     e = workspace.experiment
     if e.tokenizer.name:
-        tokenizer = load_tokenizer(e.tokenizer.name, store=workspace.store)
+        tokenizer = load_tokenizer(e.beside(e.tokenizer.name), store=workspace.store)
     else:
         tokenizer = train_tokenizer(
             shards,

@@ -47,7 +47,10 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except Exception as error:  # a check that cannot run is a finding too
         return Finding(
-            name, False, f"{type(error).__name__}: {error}", "reinstall: make clean test"
+            name,
+            False,
+            f"{type(error).__name__}: {error}",
+            "reinstall: rm -r .venv, then make test",
         )
 
 
@@ -107,7 +110,7 @@ def _tokenizer() -> Finding:
         tokenizer = train_tokenizer(shards, vocab_size=300, store=root)
         shard = tokenize_shard(shards["probe"][0], tokenizer, store=root)
     is_fast = shard.engine == "gigatoken"
-    fix = "" if is_fast else "pip install gigatoken: tokenizing is about 50 times slower without it"
+    fix = "" if is_fast else "pip install gigatoken: tokenizing is about 30 times slower without it"
     return Finding("tokenizer", is_fast, f"engine {shard.engine}", fix)
 
 

@@ -1,16 +1,12 @@
 """What an experiment will take, told before anything starts."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from mixture_assets.compute.pool import default_workers
-from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.problem import Problem
 from mixture_assets.core.run import ModelSpec
-from mixture_assets.corpus import Workspace
-from mixture_assets.data.harvest import DOMAINS as HARVEST_DOMAINS
-from mixture_assets.data.shards import discover
-from mixture_assets.pipeline import scales_of
+from mixture_assets.corpus import Workspace, landed
+from mixture_assets.data.tokenizer import load_tokenizer
+from mixture_assets.pipeline import n_workers, scales_of
 from mixture_assets.training.model import count_parameters
 from mixture_assets.training.rate import measure_tokens_per_second, training_flops
 
@@ -26,13 +22,13 @@ class PlanRow:
     tokens: int
     flops: float
     hours: float  # on this machine, all its workers busy
-    disk_bytes: int
+    disk_bytes: int  # of run folders; tokens take about as much as the compressed text
 
 
 def estimate(workspace: Workspace) -> list[PlanRow]:
     """What the experiment will take, before anything starts. Reads no document."""
     e = workspace.experiment
-    domains = planned_domains(workspace)
+    domains = sorted(landed(workspace))
     problem = Problem(
         available_tokens=dict.fromkeys(domains, 1), budget_tokens=e.full.budget_tokens
     )
@@ -42,32 +38,23 @@ def estimate(workspace: Workspace) -> list[PlanRow]:
         runs = ddo.plan(problem)
         tokens = sum(run.budget_tokens for run in runs)
         rows.append(
-            _plan_row(e, f"proxy runs, {name} scale", len(runs), tokens, proxy_model, False)
+            _plan_row(workspace, f"proxy runs, {name} scale", len(runs), tokens, proxy_model, False)
         )
     n_full = len(e.full.mixtures) * len(e.full.seeds)
     tokens = n_full * e.full.budget_tokens
-    return [*rows, _plan_row(e, "full runs", n_full, tokens, e.model, True)]
-
-
-def planned_domains(workspace: Workspace) -> list[str]:
-    """Names of the domains that the experiment will have."""
-    data = workspace.experiment.data
-    if data.harvest and not Path(workspace.experiment.data_root).exists():
-        return sorted({*HARVEST_DOMAINS, *data.datasets})
-    landed = set(data.datasets)
-    folders = [d for d in data.domains if d not in landed]
-    cache = workspace.store / "shards.json"
-    found = discover(workspace.experiment.data_root, cache=cache, domains=folders)
-    return sorted({*found, *landed})
+    return [*rows, _plan_row(workspace, "full runs", n_full, tokens, e.model, True)]
 
 
 def _plan_row(
-    e: Experiment, stage: str, runs: int, tokens: int, model: ModelSpec, keeps_model: bool
+    workspace: Workspace, stage: str, runs: int, tokens: int, model: ModelSpec, keeps_model: bool
 ) -> PlanRow:
+    e = workspace.experiment
     vocab = e.tokenizer.vocab_size
+    if e.tokenizer.name:
+        vocab = load_tokenizer(e.beside(e.tokenizer.name), store=workspace.store).vocab_size
     n_params, _ = count_parameters(model, vocab_size=vocab)
     rate = measure_tokens_per_second(model, e.training, vocab_size=vocab)
-    workers = min(e.compute.workers or default_workers(), runs)
+    workers = min(n_workers(e), runs)
     metrics = round(tokens / e.training.batch_tokens * _STEP_ROW_BYTES)
     return PlanRow(
         stage=stage,

@@ -11,24 +11,28 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mixture_assets.compute.pool import PoolReport, run_pool
+from mixture_assets.compute.pool import PoolReport, default_workers, run_pool
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.mixture import Mixture
+from mixture_assets.core.names import nearest
 from mixture_assets.core.problem import Problem, Proposal, ProxyResult, ProxyRun
 from mixture_assets.core.run import ModelSpec, RunSpec
 from mixture_assets.corpus import Corpus, Workspace, build_corpus, land
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
 from mixture_assets.lineage import proposal_rows
 from mixture_assets.methods.autoscale import AutoScale
+from mixture_assets.methods.constraints import constrain
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.report.page import ReportPaths, write_report
+from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.ingest import IngestReport, ingest
-from mixture_assets.store.records import read_records, write_record
+from mixture_assets.store.records import write_record
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training.device import probe
 
@@ -57,6 +61,13 @@ class PlannedRun:
 def problem_of(workspace: Workspace, corpus: Corpus) -> Problem:
     """What the mixing method is asked."""
     e = workspace.experiment
+    for name in e.objective.weights:
+        if name not in corpus.domains:
+            raise MixtureError(
+                f"objective: weights names {name!r}, which is no domain"
+                f"{nearest(name, corpus.domains)}",
+                hint=f"the domains are {', '.join(sorted(corpus.domains))}",
+            )
     return Problem(
         available_tokens=corpus.available_tokens,
         budget_tokens=e.full.budget_tokens,
@@ -78,6 +89,7 @@ def scales_of(experiment: Experiment) -> dict[str, DDO]:
             seeds=p.seeds,
             base_seeds=p.base_seeds,
             scale=name,
+            bootstrap=p.bootstrap,
         )
         for name, budget in zip(names, p.budgets_tokens, strict=True)
     }
@@ -108,6 +120,7 @@ def plan_proxies(workspace: Workspace, corpus: Corpus) -> list[PlannedRun]:
         for run in ddo.plan(problem)
     ]
     check_epochs(planned, corpus, e.constraints.max_epochs)
+    baselines(workspace, corpus)  # a mistake in them must not wait for the proxy runs
     return sorted(planned, key=lambda p: (-p.spec.budget_tokens, p.run_id))
 
 
@@ -122,31 +135,39 @@ def proxy_spec(workspace: Workspace, corpus: Corpus, run: ProxyRun) -> RunSpec:
 def plan_full_runs(workspace: Workspace, corpus: Corpus, proposal: Proposal) -> list[PlannedRun]:
     """The full runs: the proposal and its baselines, each from the same seeds."""
     e = workspace.experiment
-    known = {
-        "natural": proposal.natural,
-        "uniform": proposal.uniform,
-        "proposal": proposal.mixture,
-    }
-    if e.full.weights:
-        known["custom"] = Mixture(e.full.weights)
-        known["custom"].check_domains(list(corpus.domains))
+    known = baselines(workspace, corpus) | {"proposal": proposal.mixture}
     planned = []
     for name in e.full.mixtures:
-        if name not in known:
-            raise MixtureError(
-                f"full: mixtures names {name!r}, but there are no weights for it",
-                hint="add a [full.weights] table",
-            )
         tokens = split_tokens(known[name], e.full.budget_tokens)
         for seed in e.full.seeds:
             spec = _spec(
                 workspace, corpus, tokens, seed, e.model, e.full.evaluations, keep_model=True
             )
-            planned.append(
-                PlannedRun(spec, "full", f"{name} seed {seed}", "full", mixture_name=name)
-            )
+            planned.append(PlannedRun(spec, "full", f"{name} seed {seed}", "full", name))
     check_epochs(planned, corpus, e.constraints.max_epochs)
     return planned
+
+
+def baselines(workspace: Workspace, corpus: Corpus) -> dict[str, Mixture]:
+    """The mixtures that need no proxy run: known, and checked, before anything is trained.
+
+    Natural and uniform come as near to their names as max_epochs lets them; your own weights
+    are taken as they are.
+    """
+    full, problem = workspace.experiment.full, problem_of(workspace, corpus)
+    known = {
+        "natural": constrain(problem.natural, problem)[0],
+        "uniform": constrain(problem.uniform, problem)[0],
+    }
+    if full.weights:
+        known["custom"] = Mixture(full.weights)
+        known["custom"].check_domains(problem.domains)
+    elif "custom" in full.mixtures:
+        raise MixtureError(
+            "full: mixtures names 'custom', but there are no weights for it",
+            hint="add a [full.weights] table",
+        )
+    return known
 
 
 def split_tokens(mixture: Mixture, budget_tokens: int) -> dict[str, int]:
@@ -228,7 +249,7 @@ def train(
     report = run_pool(
         workspace.store,
         list(by_id),
-        workers=compute.workers,
+        workers=n_workers(workspace.experiment),
         attempts=compute.attempts,
         on_settled=lambda run_id: on_settled(by_id[run_id]),
     )
@@ -240,6 +261,16 @@ def train(
             hint="`mixture status` lists them; start again to retry them",
         )
     return report
+
+
+def n_workers(experiment: Experiment) -> int:
+    """Processes at a time: as asked, else one on a GPU, else as many as the cores hold."""
+    training = experiment.training
+    if experiment.compute.workers:
+        return experiment.compute.workers
+    if probe(training, experiment.model.context).kind == "cuda":
+        return 1
+    return max(1, default_workers() // training.threads)
 
 
 def _now() -> str:
@@ -275,6 +306,7 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
     method, results = method_of(e), proxy_results(workspace, corpus)
     proposal_id = digest(
         {
+            "experiment": e.name,
             "version": PROPOSAL_VERSION,
             "method": [type(method).__name__, dataclasses.asdict(method)],
             "problem": dataclasses.asdict(problem),
@@ -285,6 +317,7 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
     runs = {r.run.digest: r.run_id for r in results}
     rows = proposal_rows(proposal_id, proposal, experiment=e.name, created_at=_now(), runs=runs)
     write_record(workspace.store, "proposal", proposal_id, rows)
+    atomic_write_json(_latest_path(workspace), {"proposal_id": proposal_id})
     return proposal_id, proposal
 
 
@@ -316,9 +349,7 @@ def compare_runs(
     """The proposal beside each baseline, recorded."""
     curves = objective_curves(workspace, planned)
     if "proposal" not in curves:
-        raise MixtureError(
-            "no full run of the proposal is done", hint="`mixture run` trains what is missing"
-        )
+        return []  # the experiment does not train it
     baselines = [name for name in curves if name != "proposal"]
     comparisons = [compare(curves, proposal="proposal", baseline=b) for b in baselines]
     run_ids = sorted(run.run_id for run in planned)
@@ -375,13 +406,16 @@ def has_runs(workspace: Workspace) -> bool:
 
 
 def latest_proposal(workspace: Workspace) -> str:
-    """The newest proposal of this experiment."""
+    """The proposal that this experiment's settings and proxy runs led to last."""
     name = workspace.experiment.name
-    heads = [r["rows"]["proposal"][0] for r in read_records(workspace.store, "proposal")]
-    mine = [h for h in heads if h["experiment"] == name]
-    if not mine:
+    found = read_json_object(_latest_path(workspace))
+    if found is None:
         raise MixtureError(f"experiment {name!r} has no proposal yet", hint="`mixture run`")
-    return str(max(mine, key=lambda h: (h["created_at"], h["proposal_id"]))["proposal_id"])
+    return str(found["proposal_id"])
+
+
+def _latest_path(workspace: Workspace) -> Path:
+    return workspace.store / "latest" / f"{workspace.experiment.name}.json"
 
 
 def missing_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[PlannedRun]:

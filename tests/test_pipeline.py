@@ -115,12 +115,17 @@ def test_a_new_objective_needs_no_new_proxy_run(finished, tmp_path):
 
 
 def test_a_budget_that_would_read_a_domain_too_often_is_refused_before_it_starts(tiny):
-    tiny.write_text(tiny.read_text().replace("max_epochs = 20", "max_epochs = 0.5"))
     workspace = Workspace.open(tiny)
-    with pytest.raises(
-        MixtureError, match=r"'plants' would be read .* times in the run 'large plants x3"
-    ):
+    available = build_corpus(workspace).available_tokens
+    scarcest = min(available, key=available.__getitem__)
+    # A little less than the large x3 run reads it.
+    allowed = 0.99 * 3 * 2048 / available[scarcest]
+    tiny.write_text(tiny.read_text().replace("max_epochs = 20", f"max_epochs = {allowed}"))
+    workspace = Workspace.open(tiny)
+    message = rf"'{scarcest}' would be read [\d.]+ times in the run 'large {scarcest} x3 seed 0'"
+    with pytest.raises(MixtureError, match=message) as caught:
         plan_proxies(workspace, build_corpus(workspace))
+    assert "max_epochs" in caught.value.hint
     assert not (workspace.store / "runs").exists()
 
 

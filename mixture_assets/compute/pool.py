@@ -22,7 +22,7 @@ from mixture_assets.store.runs import RunFolder
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 8.0  # to finish a step and write a checkpoint
-_INTERRUPTED = 75  # see training.worker
+_ENDED_WELL = (0, 75, -signal.SIGTERM)  # 75: see training.worker
 
 
 @dataclass
@@ -144,10 +144,12 @@ class _Pool:
     def _bury(self, worker: _Worker, waiting: dict[str, RunFolder]) -> None:
         worker.log.close()
         code = worker.process.returncode
-        if code in (0, _INTERRUPTED):
+        if code in _ENDED_WELL:
             Path(worker.log.name).unlink(missing_ok=True)
             return
-        run_id = _last_run(worker) or next(iter(waiting), "")  # it may have died on the way up
+        # It may have died on its way up: then some run that nobody holds is to blame.
+        free = (r for r, f in waiting.items() if not f.is_locked())
+        run_id = _last_run(worker) or next(free, "")
         if run_id not in waiting or _is_settled(waiting[run_id]):
             return
         self.crashes[run_id] += 1
@@ -160,7 +162,8 @@ class _Pool:
 
     def stop(self, waiting: dict[str, RunFolder]) -> None:
         """Ask every worker to write a checkpoint and leave; insist after a while."""
-        running = [r for r, f in waiting.items() if f.status() == "running"]
+        held = {_last_run(worker) for worker in self.workers}  # not what another pool trains
+        running = [r for r, f in waiting.items() if r in held and f.status() == "running"]
         for worker in self.workers:
             _signal_group(worker.process, signal.SIGTERM)
         deadline = time.monotonic() + _GRACE_SECONDS
@@ -171,7 +174,7 @@ class _Pool:
                 _signal_group(worker.process, signal.SIGKILL)
                 worker.process.wait()
             worker.log.close()
-            if worker.process.returncode in (0, _INTERRUPTED):
+            if worker.process.returncode in _ENDED_WELL:
                 Path(worker.log.name).unlink(missing_ok=True)
         for run_id in running:
             if not _is_settled(waiting[run_id]):

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.names import nearest, validate_domain
 from mixture_assets.core.problem import Constraints, Objective
@@ -118,15 +117,10 @@ class Experiment:
         root = self.data.root
         return root if "://" in root else str((Path(self.folder) / root).resolve())
 
-    @property
-    def digest(self) -> str:
-        """Names the settings, wherever the file lies."""
-        fields = dataclasses.asdict(self)
-        fields.pop("folder")
-        fields.pop("store")
-        fields["data"].pop("root")
-        fields.pop("compute")
-        return digest(fields)
+    def beside(self, name: str) -> str:
+        """A file or folder relative to the TOML file if it is there, else the name as it is."""
+        path = Path(self.folder) / name
+        return str(path.resolve()) if path.exists() else name
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -141,7 +135,8 @@ def load_experiment(path: Path) -> Experiment:
         raise MixtureError(
             f"{path.name} is not valid TOML: {error}", hint="see experiments/demo.toml"
         ) from error
-    experiment: Experiment = _build(Experiment, {**table, "folder": str(path.parent)}, path.name)
+    experiment: Experiment = _build(Experiment, table, path.name)
+    experiment = dataclasses.replace(experiment, folder=str(path.parent))
     _check(experiment, path.name)
     return experiment
 
@@ -149,12 +144,12 @@ def load_experiment(path: Path) -> Experiment:
 def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:
     """Fill a dataclass from a TOML table, key by key."""
     hints = typing.get_type_hints(cls)
-    known = [f.name for f in dataclasses.fields(cls)]
+    known = [f.name for f in dataclasses.fields(cls) if f.name != "folder"]
     for key in table:
         if key not in known:
             raise MixtureError(
                 f"{where} has an unknown key {key!r}{nearest(key, known)}",
-                hint=f"known keys: {', '.join(k for k in known if k != 'folder')}",
+                hint=f"known keys: {', '.join(known)}",
             )
     values = {k: _convert(hints[k], v, f"{where}: {k}") for k, v in table.items()}
     required = [
@@ -219,11 +214,25 @@ def _check(experiment: Experiment, where: str) -> None:
         (0 < e.proxy.shrink < 1 < e.proxy.grow, "proxy: shrink and grow", "around 1"),
         (0 <= e.proxy.floor < 1, "proxy: floor", "in [0, 1)"),
         (e.constraints.max_epochs > 0, "constraints: max_epochs", "> 0"),
+        (0 <= e.constraints.floor < 1, "constraints: floor", "in [0, 1)"),
+        (e.proxy.evaluations > 0, "proxy: evaluations", "> 0"),
+        (e.proxy.bootstrap >= 0, "proxy: bootstrap", ">= 0"),
+        (e.tokenizer.vocab_size >= 257, "tokenizer: vocab_size", ">= 257: bytes and end of text"),
+        (e.tokenizer.sample_bytes_per_domain > 0, "tokenizer: sample_bytes_per_domain", "> 0"),
+        (0 <= e.data.max_shared <= 1, "data: max_shared", "in [0, 1]"),
+        (e.data.txt_document_chars >= 0, "data: txt_document_chars", ">= 0"),
+        (e.compute.workers >= 0, "compute: workers", ">= 0"),
+        (e.training.threads > 0, "training: threads", "> 0"),
         (e.training.learning_rate > 0, "training: learning_rate", "> 0"),
-        (e.training.batch_tokens >= e.model.context, "training: batch_tokens", ">= model context"),
-        (e.model.width % e.model.heads == 0, "model: width", "a multiple of heads"),
         (e.compute.attempts > 0, "compute: attempts", "> 0"),
     ]
+    for section, model in (("model", e.model), ("proxy_model", e.proxy_model or e.model)):
+        fits = e.training.batch_tokens >= model.context > 0
+        rules += [
+            (fits, f"{section}: context", "from 1 to [training] batch_tokens"),
+            (min(model.width, model.layers, model.heads) > 0, f"{section}", "of sizes > 0"),
+            (model.width % max(1, model.heads) == 0, f"{section}: width", "a multiple of heads"),
+        ]
     for holds, key, expected in rules:
         if not holds:
             raise MixtureError(f"{where}: {key} must be {expected}")

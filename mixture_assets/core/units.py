@@ -3,12 +3,12 @@
 _STEPS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def scaled(value: float, giga: str = "G") -> str:
+def scaled(value: float, giga: str = "G", space: str = "") -> str:
     """Three significant digits and a prefix: 1.2e6 -> '1.2M'."""
     for step, prefix in _STEPS:
         if abs(value) >= step:
-            return f"{value / step:.3g}{giga if prefix == 'G' else prefix}"
-    return f"{value:.3g}"
+            return f"{value / step:.3g}{space}{giga if prefix == 'G' else prefix}"
+    return f"{value:.3g}{space}"
 
 
 def tokens_text(value: float) -> str:
@@ -18,7 +18,7 @@ def tokens_text(value: float) -> str:
 
 def flops_text(value: float) -> str:
     """'3.1 TFLOP'; above 1000 PFLOP in powers of ten."""
-    return f"{value:.3g} FLOP" if value >= 1e18 else f"{scaled(value)}FLOP"
+    return f"{value:.3g} FLOP" if value >= 1e18 else f"{scaled(value, space=' ')}FLOP"
 
 
 def seconds_text(value: float) -> str:
@@ -34,4 +34,4 @@ def seconds_text(value: float) -> str:
 
 def bytes_text(value: float) -> str:
     """'12.3 MB'."""
-    return f"{scaled(value)}B"
+    return f"{scaled(value, space=' ')}B"

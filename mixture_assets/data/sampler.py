@@ -185,11 +185,6 @@ class Sampler:
         return np.random.Generator(np.random.Philox(key=key)).permutation(n_windows)
 
 
-def n_windows(n_tokens: int, context: int) -> int:
-    """Windows that an array of `n_tokens` gives."""
-    return max(0, (n_tokens - 1) // context)
-
-
 def _windows(array: NDArray[np.integer], context: int) -> NDArray[np.integer]:
     if len(array) < context + 1:
         return np.empty((0, context + 1), array.dtype)

@@ -8,12 +8,11 @@ import dagster as dg
 from mixture_assets import pipeline
 from mixture_assets.core.digest import digest
 from mixture_assets.defs import metadata
-from mixture_assets.defs.data import validation_set
 from mixture_assets.defs.resources import Lab
 from mixture_assets.defs.training import full_run
 
 
-@dg.asset(deps=[full_run, validation_set], group_name="evaluation", kinds={"python"})
+@dg.asset(deps=[full_run], group_name="evaluation", kinds={"python"})
 def evaluation(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """The proposal beside each baseline on every domain, and whether the difference is noise."""
     workspace = lab.open()

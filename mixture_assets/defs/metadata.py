@@ -29,6 +29,8 @@ from mixture_assets.store.ingest import IngestReport
 
 Metadata = dict[str, Any]
 
+_SHORT = 24  # characters that a column of the page has room for
+
 TOKEN_COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("doc_id", "string", description="sha256 of the text, first 16 hex digits"),
@@ -40,13 +42,14 @@ TOKEN_COLUMNS = dg.TableSchema(
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.MarkdownMetadataValue:
-    """A markdown table; a bar or a line break inside a cell stays inside it."""
+    """A markdown table; short cells stay on one line, a bar stays inside its cell."""
     lines = [header, ["---"] * len(header), *rows]
     return dg.MetadataValue.md("\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))
 
 
 def _cell(value: object) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    text = str(value).replace("|", "\\|").replace("\n", " ")
+    return text.replace(" ", "\u00a0") if len(text) < _SHORT else text
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:

@@ -32,6 +32,7 @@ def serve(experiment: Path, port: int) -> int:
     environment = os.environ | {
         "DAGSTER_HOME": str(home),
         EXPERIMENT_VARIABLE: str(experiment.resolve()),
+        "PYTHONWARNINGS": "ignore:Function `dev_command` is superseded",
     }
     os.execve(sys.executable, [sys.executable, "-m", "dagster", *arguments], environment)
     return 1

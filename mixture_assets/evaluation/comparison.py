@@ -19,6 +19,8 @@ from typing import Literal
 
 from scipy.stats import t as student_t
 
+from mixture_assets.core.errors import MixtureError
+
 _CONFIDENCE = 0.90
 
 Curve = Sequence[tuple[int, float]]  # (tokens, objective), in the order of training
@@ -34,7 +36,7 @@ class Comparison:
     difference: float  # proposal minus baseline: negative is better
     low: float | None  # 90 % interval of the difference; None with a single seed
     high: float | None
-    noise_sd: float | None  # of one run's objective over seeds, pooled over the mixtures
+    noise_sd: float | None  # of one run's objective, mixture and seed taken out
     speed_up: float | None  # share of the baseline's tokens saved; None if never reached
     n_seeds: int
     verdict: Literal["better", "worse", "within noise", "one seed: unknown"]
@@ -45,9 +47,11 @@ def compare(
 ) -> Comparison:
     """Compare two of the mixtures trained.
 
-    The noise is pooled over all mixtures, since a handful of seeds says little about any one:
-    with M mixtures and S seeds it has M (S - 1) degrees of freedom. The difference of two means
-    over S seeds then has the standard error sd sqrt(2 / S).
+    Runs with one seed share their initial weights and the order of their text, so seeds are
+    blocks: noise is what remains of M mixtures x S seeds after the means of both are taken out,
+    with (M - 1) (S - 1) degrees of freedom, pooled over all mixtures because a handful of seeds
+    says little about any one. A difference of two means then has the standard error
+    sd sqrt(2 / S).
 
     Args:
         curves: Mixture name -> seed -> objective along training.
@@ -55,10 +59,15 @@ def compare(
         baseline: Name of the one to beat.
     """
     seeds = sorted(set(curves[proposal]) & set(curves[baseline]))
+    if not seeds:
+        raise MixtureError(
+            f"{proposal!r} and {baseline!r} have no seed in common",
+            hint="train both from the same [full] seeds",
+        )
     mine = [curves[proposal][s][-1][1] for s in seeds]
     theirs = [curves[baseline][s][-1][1] for s in seeds]
     difference = _mean(mine) - _mean(theirs)
-    noise_sd, freedom = pooled_sd([[c[-1][1] for c in by.values()] for by in curves.values()])
+    noise_sd, freedom = blocked_sd([[by[s][-1][1] for s in seeds] for by in _with(curves, seeds)])
     low = high = None
     if noise_sd is not None:
         half = student_t.ppf(0.5 + _CONFIDENCE / 2, freedom) * noise_sd * math.sqrt(2 / len(seeds))
@@ -79,13 +88,30 @@ def compare(
     )
 
 
-def pooled_sd(groups: Sequence[Sequence[float]]) -> tuple[float | None, int]:
-    """Standard deviation within groups, and its degrees of freedom; None without repeats."""
-    freedom = sum(len(g) - 1 for g in groups)
+def blocked_sd(rows: Sequence[Sequence[float]]) -> tuple[float | None, int]:
+    """Standard deviation left after row and column means, and its degrees of freedom.
+
+    Rows are mixtures, columns seeds. None where a single row or column leaves nothing.
+    """
+    n_rows, n_columns = len(rows), len(rows[0])
+    freedom = (n_rows - 1) * (n_columns - 1)
     if freedom == 0:
         return None, 0
-    spread = math.fsum((x - _mean(g)) ** 2 for g in groups for x in g)
-    return math.sqrt(spread / freedom), freedom
+    row_means, column_means = [_mean(r) for r in rows], [_mean(c) for c in zip(*rows, strict=True)]
+    grand = _mean(row_means)
+    left = [
+        x - row_mean - column_mean + grand
+        for row, row_mean in zip(rows, row_means, strict=True)
+        for x, column_mean in zip(row, column_means, strict=True)
+    ]
+    return math.sqrt(math.fsum(x * x for x in left) / freedom), freedom
+
+
+def _with(
+    curves: Mapping[str, Mapping[int, Curve]], seeds: Sequence[int]
+) -> list[Mapping[int, Curve]]:
+    """The mixtures that were trained from all of these seeds."""
+    return [by for by in curves.values() if all(s in by for s in seeds)]
 
 
 def tokens_to_reach(curve: Curve, value: float) -> float | None:

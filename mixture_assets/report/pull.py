@@ -4,7 +4,7 @@ Rows come back in a fixed order, so that the same database gives the same page, 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,10 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.names import nearest
 from mixture_assets.core.problem import Objective
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
-from mixture_assets.store.query import query
+from mixture_assets.store.query import snapshot
 
 Row = Mapping[str, Any]
+Ask = Callable[[str], list[dict[str, Any]]]  # one SELECT, its rows
 Losses = dict[str, float]  # domain -> nats per token
 
 _FREE_SPEC_KEYS = ("tokens", "seed", "token_sets")  # what may differ between runs to compare
@@ -79,13 +80,15 @@ class ReportData:
 
 def pull(store: Path, proposal_id: str, objective: Objective) -> ReportData:
     """Read everything about one proposal. MixtureError if the database does not have it."""
-    proposal = _proposal(store, proposal_id)
+    with snapshot(store) as ask:
+        return _pull(lambda sql: ask(sql).to_dicts(), proposal_id, objective)
+
+
+def _pull(ask: Ask, proposal_id: str, objective: Objective) -> ReportData:
+    proposal = _proposal(ask, proposal_id)
     which = f"proposal_id = {_text(proposal_id)}"
-    weights = _rows(
-        store, f"SELECT * FROM proposal_weight WHERE {which} ORDER BY weight DESC, domain"
-    )
-    fit_edges = _rows(
-        store,
+    weights = ask(f"SELECT * FROM proposal_weight WHERE {which} ORDER BY weight DESC, domain")
+    fit_edges = ask(
         "SELECT child, parent FROM edge WHERE role = 'proxy_run' AND child IN "
         f"(SELECT fit_id FROM fit WHERE {which}) ORDER BY ALL",
     )
@@ -93,30 +96,25 @@ def pull(store: Path, proposal_id: str, objective: Objective) -> ReportData:
     for edge in fit_edges:
         fit_runs.setdefault(edge["child"], []).append(edge["parent"])
     proxy_ids = sorted({edge["parent"] for edge in fit_edges})
-    proxy_runs = _runs(store, f"run_id IN ({_texts(proxy_ids)})")
-    full_runs = _full_runs(store, proposal, weights)
+    proxy_runs = _runs(ask, f"run_id IN ({_texts(proxy_ids)})")
+    full_runs = _full_runs(ask, proposal, weights)
     run_ids = [run["run_id"] for run in (*proxy_runs, *full_runs)]
     return ReportData(
         objective=objective,
         proposal=proposal,
         weights=weights,
-        fits=_fits(store, which),
+        fits=_fits(ask, which),
         fit_runs=fit_runs,
         proxy_runs=proxy_runs,
         full_runs=full_runs,
-        evaluations=_evaluations(store, run_ids),
-        costs=_rows(
-            store,
+        evaluations=_evaluations(ask, run_ids),
+        costs=ask(
             "SELECT role, n_runs, flops, device_seconds, devices FROM cost_by_decision "
             f"WHERE decision_id = {_text(proposal_id)} ORDER BY role = 'full', role",
         ),
-        domains=_domains(store, run_ids),
-        tokenizers=_tokenizers(store, run_ids),
+        domains=_domains(ask, run_ids),
+        tokenizers=_tokenizers(ask, run_ids),
     )
-
-
-def _rows(store: Path, sql: str) -> list[dict[str, Any]]:
-    return query(store, sql).to_dicts()
 
 
 def _text(value: str) -> str:
@@ -128,21 +126,20 @@ def _texts(values: Sequence[str]) -> str:
     return ", ".join(map(_text, values)) or "NULL"
 
 
-def _proposal(store: Path, proposal_id: str) -> Row:
-    known = _rows(store, "SELECT * FROM proposal ORDER BY created_at DESC, proposal_id")
+def _proposal(ask: Ask, proposal_id: str) -> Row:
+    known = ask("SELECT * FROM proposal ORDER BY created_at DESC, proposal_id")
     for row in known:
         if row["proposal_id"] == proposal_id:
             return row
     names = [str(row["proposal_id"]) for row in known]
     raise MixtureError(
-        f"there is no proposal {proposal_id!r} in {str(store)!r}{nearest(proposal_id, names)}",
+        f"there is no proposal {proposal_id!r}{nearest(proposal_id, names)}",
         hint=f"the newest one is {names[0]}" if names else "`mixture run` makes one",
     )
 
 
-def _fits(store: Path, which: str) -> list[dict[str, Any]]:
-    return _rows(
-        store,
+def _fits(ask: Ask, which: str) -> list[dict[str, Any]]:
+    return ask(
         "SELECT fit.*, p.a, p.b, p.c FROM fit LEFT JOIN (SELECT fit_id, "
         "max(value) FILTER (name = 'a') AS a, max(value) FILTER (name = 'b') AS b, "
         "max(value) FILTER (name = 'c') AS c FROM fit_parameter GROUP BY fit_id) AS p "
@@ -150,26 +147,23 @@ def _fits(store: Path, which: str) -> list[dict[str, Any]]:
     )
 
 
-def _runs(store: Path, where: str) -> list[dict[str, Any]]:
+def _runs(ask: Ask, where: str) -> list[dict[str, Any]]:
     """Finished runs with the tokens that they asked for."""
-    runs = _rows(
-        store,
+    runs = ask(
         "SELECT * REPLACE (spec::VARCHAR AS spec) FROM run "
         f"WHERE status = 'done' AND {where} ORDER BY budget_tokens, label, run_id",
     )
     tokens: dict[str, dict[str, int]] = {}
     ids = [run["run_id"] for run in runs]
-    for row in _rows(
-        store, f"SELECT * FROM run_domain_tokens WHERE run_id IN ({_texts(ids)}) ORDER BY ALL"
-    ):
+    for row in ask(f"SELECT * FROM run_domain_tokens WHERE run_id IN ({_texts(ids)}) ORDER BY ALL"):
         tokens.setdefault(row["run_id"], {})[row["domain"]] = row["requested_tokens"]
     return [run | {"tokens": tokens.get(run["run_id"], {})} for run in runs]
 
 
-def _full_runs(store: Path, proposal: Row, weights: Sequence[Row]) -> list[dict[str, Any]]:
+def _full_runs(ask: Ask, proposal: Row, weights: Sequence[Row]) -> list[dict[str, Any]]:
     """The newest full runs of these very weights, and the baselines trained in the same way."""
     candidates = _runs(
-        store,
+        ask,
         f"purpose = 'full' AND experiment = {_text(proposal['experiment'])} "
         f"AND budget_tokens = {proposal['budget_tokens']:d}",
     )
@@ -207,12 +201,11 @@ def _order(mixture_name: str) -> tuple[int, str]:
     return (_MIXTURE_ORDER.index(mixture_name) if known else len(_MIXTURE_ORDER)), mixture_name
 
 
-def _evaluations(store: Path, run_ids: Sequence[str]) -> dict[str, list[Row]]:
+def _evaluations(ask: Ask, run_ids: Sequence[str]) -> dict[str, list[Row]]:
     """Evaluations by run, all measured by the newest version of the metric that is there."""
     which = f"run_id IN ({_texts(run_ids)})"
     found: dict[str, list[Row]] = {}
-    for row in _rows(
-        store,
+    for row in ask(
         f"SELECT * FROM evaluation WHERE {which} AND metric_version = "
         f"(SELECT max(metric_version) FROM evaluation WHERE {which}) "
         "ORDER BY run_id, tokens, step, domain",
@@ -221,9 +214,8 @@ def _evaluations(store: Path, run_ids: Sequence[str]) -> dict[str, list[Row]]:
     return found
 
 
-def _domains(store: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
-    return _rows(
-        store,
+def _domains(ask: Ask, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    return ask(
         "SELECT d.*, count(DISTINCT s.token_shard_id) AS n_shards, sum(s.n_bytes) AS n_bytes, "
         "sum(s.n_documents) AS n_raw_documents FROM domain AS d "
         "LEFT JOIN edge AS e ON e.child = d.token_set_id AND e.role = 'shard' "
@@ -233,9 +225,8 @@ def _domains(store: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
     )
 
 
-def _tokenizers(store: Path, run_ids: Sequence[str]) -> list[dict[str, Any]]:
-    return _rows(
-        store,
+def _tokenizers(ask: Ask, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    return ask(
         "SELECT * FROM tokenizer WHERE tokenizer_id IN (SELECT spec->>'tokenizer' FROM run "
         f"WHERE run_id IN ({_texts(run_ids)})) ORDER BY tokenizer_id",
     )

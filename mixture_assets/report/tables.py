@@ -32,8 +32,8 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def signed(value: float, *, as_fine_as: float) -> str:
-    """With its sign, and the decimals that give `as_fine_as` two significant digits."""
-    decimals = max(0, 1 - math.floor(math.log10(as_fine_as))) if as_fine_as > 0 else 2
+    """With its sign, and two decimals, or more until `as_fine_as` has two significant digits."""
+    decimals = max(2, 1 - math.floor(math.log10(as_fine_as))) if as_fine_as > 0 else 2
     return f"{value:+,.{decimals}f}".replace("-", "\u2212", 1)
 
 

@@ -70,7 +70,7 @@ def disk_error(error: OSError, path: Path) -> Exception:
         return error
     return MixtureError(
         f"no space left while writing {path}",
-        hint="free some disk space, or move [store]; what was written before is unharmed",
+        hint="free some disk space, or move `store`; what was written before is unharmed",
     )
 
 

@@ -14,7 +14,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,16 +88,28 @@ def query(store: Path, sql: str) -> QueryResult:
         MixtureError: The statement is not a read, names something unknown, or fails.
     """
     check(sql)
+    with snapshot(store) as ask:
+        return ask(sql)
+
+
+@contextlib.contextmanager
+def snapshot(store: Path) -> Iterator[Callable[[str], QueryResult]]:
+    """Answer any number of reads from one state of the files, with one look at them."""
     with index(store) as connection:
         connection.execute("SET memory_limit = '4GB'")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        try:
-            cursor = connection.execute(sql)
-            rows = cursor.fetchmany(MAX_ROWS + 1)
-            columns = [column[0] for column in cursor.description or []]
-        except duckdb.Error as error:
-            raise _readable(error, connection) from error
+        yield lambda sql: _answer(connection, sql)
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> QueryResult:
+    check(sql)
+    try:
+        cursor = connection.execute(sql)
+        rows = cursor.fetchmany(MAX_ROWS + 1)
+        columns = [column[0] for column in cursor.description or []]
+    except duckdb.Error as error:
+        raise _readable(error, connection) from error
     if len(rows) > MAX_ROWS:
         raise MixtureError(
             f"the answer has more than {MAX_ROWS:,} rows", hint="add LIMIT, or GROUP BY"
@@ -114,7 +126,7 @@ def index(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     store = Path(store)
     report = attempt(store)
     if report.unreadable:
-        warnings.warn(unreadable_text(report.unreadable), MixtureWarning, stacklevel=4)
+        warnings.warn(unreadable_text(report.unreadable), MixtureWarning, stacklevel=5)
     with contextlib.ExitStack() as stack:
         yield _enter_file(stack, store) if report.is_current else _enter_memory(stack, store)
 

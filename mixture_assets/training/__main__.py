@@ -1,4 +1,4 @@
-"""A training worker: `python -m mixture_assets.training STORE RUN_ID [RUN_ID ...]`.
+"""A training worker: `python -m mixture_assets.training STORE`, run ids on stdin.
 
 Any number of workers may be given the same runs, on one machine or on several that share the
 store: each takes the next run whose lock is free, until every run has a result or a failure.

@@ -36,7 +36,7 @@ class Device:
 
     @property
     def numeric_path(self) -> str:
-        """Names the arithmetic: two runs with the same path and digest are bit-equal on CPU."""
+        """Names the arithmetic: on one machine, the same path and spec give the same bits."""
         version = ".".join(torch.__version__.split(".")[:2])
         chip = _instruction_set(self.kind)
         parts = [f"torch{version}", self.kind, chip, self.precision, self.matmul, self.attention]

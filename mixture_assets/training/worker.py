@@ -36,15 +36,21 @@ def main(arguments: list[str]) -> int:
 
 
 class _StopRequest:
-    """Set by SIGTERM and SIGINT: finish the step, write a checkpoint, leave."""
+    """Set by SIGTERM, by SIGINT, and by the death of the pool: finish the step and leave."""
 
     def __init__(self) -> None:
-        self.is_set = False
+        self._was_asked = False
+        self._parent = int(os.environ.get("MIXTURE_POOL_PID", "0"))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._set)
 
     def _set(self, _signal: int, _frame: object) -> None:
-        self.is_set = True
+        self._was_asked = True
+
+    @property
+    def is_set(self) -> bool:
+        """Whether to stop; a pool that died by SIGKILL leaves its workers another parent."""
+        return self._was_asked or bool(self._parent and os.getppid() != self._parent)
 
     def __call__(self) -> bool:
         return self.is_set
@@ -78,10 +84,6 @@ def _try_to_train(store: Path, run_id: str, stop: _StopRequest) -> bool:
 
 
 def _die_with_parent() -> None:
-    """Stop when the pool that started this process is gone, even by SIGKILL."""
-    if not sys.platform.startswith("linux"):
-        return
-    parent = int(os.environ.get("MIXTURE_POOL_PID", "0"))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if parent and os.getppid() != parent:  # it died before the request was made
-        os.kill(os.getpid(), signal.SIGTERM)
+    """Have Linux say at once that the pool is gone; elsewhere the next step finds out."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

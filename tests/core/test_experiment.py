@@ -1,4 +1,3 @@
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -42,11 +41,11 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert load_experiment(write(tmp_path, url)).data_root == "s3://bucket/raw"
 
 
-def test_the_digest_is_of_the_settings_not_of_the_place(tmp_path):
+def test_a_tokenizer_beside_the_file_is_found_and_a_hub_name_is_left_alone(tmp_path):
     experiment = load_experiment(write(tmp_path, MINIMAL))
-    elsewhere = dataclasses.replace(experiment, folder="/elsewhere", store="s")
-    other = load_experiment(write(tmp_path, MINIMAL + "seeds = [7]\n"))
-    assert elsewhere.digest == experiment.digest != other.digest
+    (tmp_path / "mine").mkdir()
+    assert experiment.beside("mine") == str(tmp_path / "mine")
+    assert experiment.beside("org/model") == "org/model"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +62,12 @@ def test_the_digest_is_of_the_settings_not_of_the_place(tmp_path):
         (MINIMAL + '[training]\nschedule = "linear"', "must be one of 'cosine', 'wsd'"),
         (MINIMAL + "[model]\nwidth = 65", "width must be a multiple of heads"),
         (MINIMAL + "[data.datasets.'../up']\npath = 'x'", "'../up' is not a domain name"),
+        ("folder = '/x'" + MINIMAL, "unknown key 'folder'"),
+        (MINIMAL + "[constraints]\nfloor = -3", "floor must be in"),
+        (MINIMAL + "[tokenizer]\nvocab_size = 3", "vocab_size must be >= 257"),
+        (MINIMAL + "[proxy_model]\nwidth = 65", "proxy_model: width must be a multiple of heads"),
+        (MINIMAL + "[model]\ncontext = 4096", "model: context must be from 1 to"),
+        (MINIMAL + "[proxy]\nevaluations = 0", "evaluations must be > 0"),
         ("[data]\nroot='x'\n[full]\nbudget_tokens=1", "lacks 'name'"),
         ("name = ", "is not valid TOML"),
     ],

@@ -89,9 +89,9 @@ def test_a_digest_refuses_what_has_no_single_text():
 def test_numbers_read_as_people_write_them():
     assert tokens_text(1_200_000) == "1.2M"
     assert tokens_text(5e9) == "5B"
-    assert flops_text(3.1e12) == "3.1TFLOP"
+    assert flops_text(3.1e12) == "3.1 TFLOP"
     assert flops_text(4.593e18) == "4.59e+18 FLOP"
-    assert bytes_text(12_300_000) == "12.3MB"
+    assert bytes_text(12_300_000) == "12.3 MB"
     assert seconds_text(5.04) == "5.0 s"
     assert seconds_text(725) == "12 min 5 s"
     assert seconds_text(12_000) == "3 h 20 min"

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixture_assets.evaluation.comparison import compare, pooled_sd, speed_up, tokens_to_reach
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.evaluation.comparison import blocked_sd, compare, speed_up, tokens_to_reach
 
 REFERENCE = Path("../shared/reference/autoscale/gpt2large_10B_valppl_fig1a_digitised.csv")
 
@@ -63,10 +64,10 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 @pytest.mark.parametrize(
     ("proposal", "verdict"),
-    [([1.0, 1.01], "better"), ([3.0, 3.01], "worse"), ([2.0, 2.02], "within noise")],
+    [([1.0, 1.01], "better"), ([3.0, 3.01], "worse"), ([2.0, 2.05], "within noise")],
 )
 def test_verdicts(proposal, verdict):
-    values = {"proposal": proposal, "uniform": [2.01, 2.0], "natural": [5.0, 5.01]}
+    values = {"proposal": proposal, "uniform": [2.01, 2.0], "natural": [5.0, 5.02]}
     c = compare(curves_of(values), proposal="proposal", baseline="uniform")
     assert c.verdict == verdict
     assert c.difference == pytest.approx(np.mean(proposal) - 2.005)
@@ -81,7 +82,26 @@ def test_one_seed_gives_no_verdict():
     assert c.low is c.high is c.noise_sd is None
 
 
-def test_noise_is_pooled_within_mixtures():
-    sd, freedom = pooled_sd([[1.0, 3.0], [10.0, 14.0]])
-    assert freedom == 2
-    assert sd == pytest.approx(math.sqrt((2 + 8) / 2))
+def test_noise_is_what_mixtures_and_seeds_leave():
+    """Against the textbook's two-way analysis of variance, done with least squares."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(4, 3)) + 10 * rng.normal(size=(4, 1)) + 10 * rng.normal(size=(1, 3))
+    design = [
+        [i == a for i in range(4)] + [j == b for j in range(3)] for a in range(4) for b in range(3)
+    ]
+    fit = np.linalg.lstsq(np.array(design, float), values.ravel(), rcond=None)[0]
+    left = values.ravel() - np.array(design, float) @ fit
+    sd, freedom = blocked_sd(values.tolist())
+    assert freedom == 6
+    assert sd == pytest.approx(math.sqrt((left**2).sum() / 6))
+
+
+def test_a_seed_that_is_hard_for_all_is_not_noise():
+    values = {"proposal": [1.0, 5.0], "uniform": [2.0, 6.01], "natural": [3.0, 7.02]}
+    assert compare(curves_of(values), proposal="proposal", baseline="uniform").verdict == "better"
+
+
+def test_no_common_seed_is_an_error():
+    curves = {"proposal": {0: [(1, 1.0)]}, "uniform": {1: [(1, 1.0)]}}
+    with pytest.raises(MixtureError, match="'proposal' and 'uniform' have no seed in common"):
+        compare(curves, proposal="proposal", baseline="uniform")
