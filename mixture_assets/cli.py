@@ -101,10 +101,14 @@ def _say(line: str) -> None:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns of words to the left, columns of numbers to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    is_words = [any(row[i][:1].isalpha() for row in rows) for i in range(len(header))]
     for row in [header, ["-" * w for w in widths], *rows]:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
+        cells = [
+            cell.ljust(w) if words else cell.rjust(w)
+            for cell, w, words in zip(row, widths, is_words, strict=True)
+        ]
         click.echo("  ".join(cells).rstrip())
 
 
