@@ -194,6 +194,7 @@ def test_an_asset_shows_its_figure(server, page):
     figure = page.locator("img[src^='data:image/png']").first
     figure.wait_for()
     assert figure.evaluate("image => image.naturalWidth") > 300
+    page.wait_for_timeout(1000)  # until the dialog has faded in
     page.screenshot(path=server.pictures / "asset_figure.png")
 
 
