@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixture_assets.core.digest import digest
+from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import Experiment, load_experiment
 from mixture_assets.data.audit import DomainAudit, audit_domain
 from mixture_assets.data.datasets_source import land_dataset
@@ -66,7 +67,7 @@ def land(workspace: Workspace) -> None:
             revision=source.revision or None,
             text_field=source.text_field,
             write_field=data.text_field,
-            max_documents=source.max_documents,
+            max_documents=source.max_documents or None,
         )
 
 
@@ -78,7 +79,8 @@ def landed(workspace: Workspace) -> dict[str, str]:
     expected = {*data.domains, *data.datasets, *(HARVEST_DOMAINS if data.harvest else ())}
     found = dict.fromkeys(expected, "") | found
     found |= {name: fetched.get(name, "") for name in data.datasets}
-    return {name: found[name] for name in sorted(data.domains or found)}
+    names = {*data.domains, *data.datasets} if data.domains else set(found)
+    return {name: found[name] for name in sorted(names)}
 
 
 def discover_shards(workspace: Workspace) -> dict[str, list[RawShard]]:
@@ -90,7 +92,13 @@ def discover_shards(workspace: Workspace) -> dict[str, list[RawShard]]:
         found |= discover(workspace.experiment.data_root, cache=cache, domains=folders)
     if data.datasets:
         landed = str(workspace.store / "landed")
-        found |= discover(landed, cache=cache, domains=sorted(data.datasets))
+        fetched = discover(landed, cache=cache, domains=sorted(data.datasets))
+        if both := sorted(found.keys() & fetched.keys()):
+            raise MixtureError(
+                f"domain {both[0]!r} is a folder under [data] root and a dataset too",
+                hint="rename one of them",
+            )
+        found |= fetched
     return dict(sorted(found.items()))
 
 

@@ -26,7 +26,7 @@ from mixture_assets.corpus import Corpus, Workspace, build_corpus, land
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
 from mixture_assets.lineage import proposal_rows
 from mixture_assets.methods.autoscale import AutoScale
-from mixture_assets.methods.constraints import constrain
+from mixture_assets.methods.baselines import Natural, Uniform
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.report.page import ReportPaths, write_report
@@ -120,7 +120,8 @@ def plan_proxies(workspace: Workspace, corpus: Corpus) -> list[PlannedRun]:
         for run in ddo.plan(problem)
     ]
     check_epochs(planned, corpus, e.constraints.max_epochs)
-    baselines(workspace, corpus)  # a mistake in them must not wait for the proxy runs
+    # A mistake in the baselines, or too little data for them, must not wait for the proxy runs.
+    _full_runs(workspace, corpus, baselines(workspace, corpus))
     return sorted(planned, key=lambda p: (-p.spec.budget_tokens, p.run_id))
 
 
@@ -134,10 +135,17 @@ def proxy_spec(workspace: Workspace, corpus: Corpus, run: ProxyRun) -> RunSpec:
 
 def plan_full_runs(workspace: Workspace, corpus: Corpus, proposal: Proposal) -> list[PlannedRun]:
     """The full runs: the proposal and its baselines, each from the same seeds."""
-    e = workspace.experiment
     known = baselines(workspace, corpus) | {"proposal": proposal.mixture}
+    return _full_runs(workspace, corpus, known)
+
+
+def _full_runs(
+    workspace: Workspace, corpus: Corpus, known: Mapping[str, Mixture]
+) -> list[PlannedRun]:
+    """Runs of the mixtures that are known, in the experiment's order."""
+    e = workspace.experiment
     planned = []
-    for name in e.full.mixtures:
+    for name in (n for n in e.full.mixtures if n in known):
         tokens = split_tokens(known[name], e.full.budget_tokens)
         for seed in e.full.seeds:
             spec = _spec(
@@ -156,8 +164,8 @@ def baselines(workspace: Workspace, corpus: Corpus) -> dict[str, Mixture]:
     """
     full, problem = workspace.experiment.full, problem_of(workspace, corpus)
     known = {
-        "natural": constrain(problem.natural, problem)[0],
-        "uniform": constrain(problem.uniform, problem)[0],
+        "natural": Natural().propose(problem, []).mixture,
+        "uniform": Uniform().propose(problem, []).mixture,
     }
     if full.weights:
         known["custom"] = Mixture(full.weights)
@@ -211,7 +219,7 @@ def check_epochs(planned: Sequence[PlannedRun], corpus: Corpus, max_epochs: floa
     for run in planned:
         for domain, tokens in run.spec.tokens.items():
             available = corpus.domains[domain].available_tokens
-            if tokens > max_epochs * available:
+            if tokens > max_epochs * available + 1:  # a cap that is met exactly may be rounded up
                 raise MixtureError(
                     f"{domain!r} would be read {tokens / available:.3g} times in the run "
                     f"{run.label!r}: it asks for {tokens:,} tokens of {available:,}, "
@@ -387,7 +395,7 @@ def record_costs(
                     "role": role,
                 }
             )
-    write_record(workspace.store, "cost", digest([proposal_id, role, len(rows)]), {"cost": rows})
+    write_record(workspace.store, "cost", digest([proposal_id, role]), {"cost": rows})
 
 
 def refresh_database(workspace: Workspace) -> IngestReport:

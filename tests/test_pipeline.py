@@ -175,6 +175,7 @@ def test_the_main_job_survives_sigkill_at_random_moments(finished, tmp_path, tin
     ]
     rng = random.Random(7)
     environment = os.environ | {"MIXTURE_CHECKPOINT_SECONDS": "0.1"}
+    n_killed = 0
     for _ in range(4):
         process = subprocess.Popen(
             command,
@@ -184,8 +185,10 @@ def test_the_main_job_survives_sigkill_at_random_moments(finished, tmp_path, tin
             env=environment,
         )
         time.sleep(rng.uniform(2, 12))
+        n_killed += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
+    assert n_killed >= 2, "it was over before it could be killed"
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)

@@ -89,7 +89,7 @@ def run_pool(
 
 
 def _is_settled(folder: RunFolder) -> bool:
-    return folder.result() is not None or folder.failure() is not None
+    return folder.result() is not None or folder.has_failed()
 
 
 def _record(report: PoolReport, run_id: str, folder: RunFolder) -> None:

@@ -27,7 +27,7 @@ class DatasetSource:
     split: str = "train"
     revision: str = ""
     text_field: str = "text"
-    max_documents: int = 100_000
+    max_documents: int = 0  # 0: all of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +224,16 @@ def _check(experiment: Experiment, where: str) -> None:
         (e.compute.workers >= 0, "compute: workers", ">= 0"),
         (e.training.threads > 0, "training: threads", "> 0"),
         (e.training.learning_rate > 0, "training: learning_rate", "> 0"),
+        (e.training.clip_norm > 0, "training: clip_norm", "> 0"),
+        (0 <= e.training.warmup_fraction < 1, "training: warmup_fraction", "in [0, 1)"),
+        (0 <= e.training.final_fraction <= 1, "training: final_fraction", "in [0, 1]"),
+        (0 <= e.training.weight_decay, "training: weight_decay", ">= 0"),
+        (0 <= min(e.training.beta1, e.training.beta2), "training: beta1, beta2", ">= 0"),
+        (max(e.training.beta1, e.training.beta2) < 1, "training: beta1, beta2", "< 1"),
+        (len(set(e.full.seeds)) == len(e.full.seeds), "full: seeds", "different"),
+        (len(set(e.proxy.seeds)) == len(e.proxy.seeds), "proxy: seeds", "different"),
+        (min(e.objective.weights.values(), default=0) >= 0, "objective: weights", ">= 0"),
+        (max(e.objective.weights.values(), default=1) > 0, "objective: weights", "> 0 somewhere"),
         (e.compute.attempts > 0, "compute: attempts", "> 0"),
     ]
     for section, model in (("model", e.model), ("proxy_model", e.proxy_model or e.model)):

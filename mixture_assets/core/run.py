@@ -1,4 +1,4 @@
-"""What names a training run: everything that its result depends on, and nothing else."""
+"""What names a training run: everything that its folder depends on."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any, Literal
 from mixture_assets.core.digest import digest
 
 TRAINING_VERSION = 1  # raise when a change of code changes a run's numbers
+METRIC_VERSION = 1  # raise when a change of code changes a measured loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class RunSpec:
     keep_model: bool = False  # write a Hugging Face folder at the end
     tokenizer: str = ""  # digest
     training_version: int = TRAINING_VERSION
+    metric_version: int = METRIC_VERSION
 
     @property
     def budget_tokens(self) -> int:

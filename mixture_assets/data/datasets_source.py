@@ -13,6 +13,7 @@ import datasets
 import orjson
 import zstandard
 
+from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.names import nearest
 from mixture_assets.data.files import atomic_write, full_disk_named, sync_folder
@@ -58,6 +59,7 @@ def land_dataset(
         "max_documents": max_documents,
         "shard_documents": shard_documents,
         "write_field": write_field,
+        "content": _local_content(name),
     }
     if _landed_request(target) == request:
         return target
@@ -65,6 +67,19 @@ def land_dataset(
     texts = itertools.islice(_texts(rows, name, text_field), max_documents)
     _write_folder(target, texts, shard_documents, write_field, request)
     return target
+
+
+def _local_content(name: str) -> str:
+    """Names, sizes and times below a local folder, so that a changed one is landed again.
+
+    Empty for a hub name: pin `revision`, or what was landed first stays.
+    """
+    folder = Path(name)
+    if not folder.exists():
+        return ""
+    files = sorted(p for p in (folder.rglob("*") if folder.is_dir() else [folder]) if p.is_file())
+    stats = [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return digest(stats)
 
 
 def _landed_request(target: Path) -> Any:

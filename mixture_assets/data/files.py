@@ -57,8 +57,7 @@ def full_disk_named(path: Path) -> Iterator[None]:
             raise
         raise MixtureError(
             f"the disk is full: {path.name!r} could not be written to {str(path.parent)!r}",
-            hint="free some space, or move `store`, and start again: "
-            "what is finished is kept",
+            hint="free some space, or move `store`, and start again: what is finished is kept",
         ) from error
 
 

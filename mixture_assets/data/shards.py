@@ -6,6 +6,7 @@ the cache file, and is not opened. Roots are local paths or any fsspec URL.
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def _shards(
     fresh: dict[str, dict[str, Any]],
 ) -> list[RawShard]:
     """The shards of one domain; what was learned about each goes to `fresh`."""
-    infos = {i["name"]: i for i in fs.find(folder, detail=True).values() if i["type"] == "file"}
+    infos = {i["name"]: i for i in fs.find(folder, detail=True).values() if _is_file(fs, domain, i)}
     files = {n: i for n, i in infos.items() if all(map(_is_visible, _parts_below(n, folder)))}
     _warn_of_half_written(domain, files)
     shards: dict[str, RawShard] = {}  # by digest
@@ -119,6 +120,20 @@ def _shards(
         )
         raise MixtureError(f"domain {domain!r} has no shard{seen}", hint=_KNOWN)
     return list(shards.values())
+
+
+def _is_file(fs: Any, domain: str, info: dict[str, Any]) -> bool:
+    """Whether this is data; a link counts as what it leads to, and is measured there."""
+    if info["type"] == "file" and not info.get("islink"):
+        return True
+    if not fs.isfile(info["name"]):
+        if info.get("islink"):
+            _warn(f"{info['name']!r} of domain {domain!r} is a link to nothing and is left out")
+        return False
+    if "file" in _protocols(fs):
+        found = os.stat(info["name"])
+        info |= {"size": found.st_size, "mtime": found.st_mtime}
+    return True
 
 
 def _fingerprint(

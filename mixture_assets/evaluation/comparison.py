@@ -110,8 +110,18 @@ def blocked_sd(rows: Sequence[Sequence[float]]) -> tuple[float | None, int]:
 def _with(
     curves: Mapping[str, Mapping[int, Curve]], seeds: Sequence[int]
 ) -> list[Mapping[int, Curve]]:
-    """The mixtures that were trained from all of these seeds."""
-    return [by for by in curves.values() if all(s in by for s in seeds)]
+    """The mixtures that were trained from all of these seeds, each once.
+
+    Two names for the same runs (natural and uniform over domains of one size) are one mixture:
+    a copy would add degrees of freedom without noise.
+    """
+    found: list[Mapping[int, Curve]] = []
+    for by in curves.values():
+        if all(s in by for s in seeds) and not any(
+            list(by.values()) == list(x.values()) for x in found
+        ):
+            found.append(by)
+    return found
 
 
 def tokens_to_reach(curve: Curve, value: float) -> float | None:

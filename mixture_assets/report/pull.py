@@ -3,7 +3,6 @@
 Rows come back in a fixed order, so that the same database gives the same page, byte by byte.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,6 @@ Row = Mapping[str, Any]
 Ask = Callable[[str], list[dict[str, Any]]]  # one SELECT, its rows
 Losses = dict[str, float]  # domain -> nats per token
 
-_FREE_SPEC_KEYS = ("tokens", "seed", "token_sets")  # what may differ between runs to compare
 _MIXTURE_ORDER = ("natural", "uniform", "custom", "proposal")
 
 
@@ -161,26 +159,14 @@ def _runs(ask: Ask, where: str) -> list[dict[str, Any]]:
 
 
 def _full_runs(ask: Ask, proposal: Row, weights: Sequence[Row]) -> list[dict[str, Any]]:
-    """The newest full runs of these very weights, and the baselines trained in the same way."""
-    candidates = _runs(
+    """The full runs that the decision was charged for: the latest plan's, baselines included."""
+    runs = _runs(
         ask,
-        f"purpose = 'full' AND experiment = {_text(proposal['experiment'])} "
-        f"AND budget_tokens = {proposal['budget_tokens']:d}",
+        "run_id IN (SELECT run_id FROM cost WHERE role = 'full' "
+        f"AND decision_id = {_text(proposal['proposal_id'])})",
     )
-    mine = [
-        run
-        for run in candidates
-        if run["mixture_name"] == "proposal" and _is_trained_on(run, weights)
-    ]
-    if not mine:
-        return []
-    setting = _setting(max(mine, key=lambda run: (run["created_at"], run["run_id"])))
-    ids = {run["run_id"] for run in mine}
-    kept = [
-        run
-        for run in candidates
-        if _setting(run) == setting and (run["mixture_name"] != "proposal" or run["run_id"] in ids)
-    ]
+    tested = [r for r in runs if r["mixture_name"] == "proposal" and _is_trained_on(r, weights)]
+    kept = [r for r in runs if r["mixture_name"] != "proposal"] + tested if tested else []
     return sorted(kept, key=lambda r: (_order(r["mixture_name"]), r["seed"], r["run_id"]))
 
 
@@ -189,11 +175,6 @@ def _is_trained_on(run: Row, weights: Sequence[Row]) -> bool:
     tokens = run["tokens"]
     asked = {w["domain"]: w["weight"] * run["budget_tokens"] for w in weights}
     return asked.keys() == tokens.keys() and all(abs(asked[d] - tokens[d]) <= 1 for d in asked)
-
-
-def _setting(run: Row) -> dict[str, Any]:
-    spec = json.loads(run["spec"] or "{}")
-    return {key: value for key, value in spec.items() if key not in _FREE_SPEC_KEYS}
 
 
 def _order(mixture_name: str) -> tuple[int, str]:

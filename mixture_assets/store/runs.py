@@ -86,6 +86,11 @@ class RunFolder:
         """Why the last attempt ended without a result, if it did."""
         return None if self.result_path.exists() else read_json_object(self.failure_path)
 
+    def has_failed(self) -> bool:
+        """Whether the last attempt failed; a cancelled one is only waiting to be resumed."""
+        failure = self.failure()
+        return failure is not None and failure.get("status") != "cancelled"
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Declare the run done."""
         atomic_write_json(

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +68,14 @@ def load_checkpoint(
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, flushed and renamed into place if the block succeeds."""
+    """A temporary path beside `path`, for a file or a folder: renamed into place on success."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        for part in [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]:
+            descriptor = os.open(part, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
         os.replace(temporary, path)
     except Exception as error:
         if is_disk_full(error):
@@ -82,6 +85,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             ) from error
         raise
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+import transformers
 
 from mixture_assets.core.errors import MixtureWarning
 from mixture_assets.core.run import TrainingSpec
@@ -37,9 +38,19 @@ class Device:
     @property
     def numeric_path(self) -> str:
         """Names the arithmetic: on one machine, the same path and spec give the same bits."""
-        version = ".".join(torch.__version__.split(".")[:2])
+        torch_version, hf_version = (
+            ".".join(module.__version__.split(".")[:2]) for module in (torch, transformers)
+        )
         chip = _instruction_set(self.kind)
-        parts = [f"torch{version}", self.kind, chip, self.precision, self.matmul, self.attention]
+        parts = [
+            f"torch{torch_version}",
+            f"transformers{hf_version}",
+            self.kind,
+            chip,
+            self.precision,
+            self.matmul,
+            self.attention,
+        ]
         parts += [f"{self.threads}t"] if self.kind == "cpu" else []
         return "-".join(parts + (["compiled"] if self.compile else []))
 

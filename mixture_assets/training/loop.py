@@ -1,10 +1,11 @@
 """One run, from its specification to its result: resumable at any step, on any machine."""
 
+import math
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,23 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.run import TRAINING_VERSION, RunSpec
+from mixture_assets.core.run import METRIC_VERSION, TRAINING_VERSION, RunSpec
 from mixture_assets.core.units import seconds_text
 from mixture_assets.data.sampler import Layout, Sampler
 from mixture_assets.data.token_store import DomainTokens, load_validation
 from mixture_assets.evaluation.losses import (
-    METRIC_VERSION,
     DomainLoss,
     ValidationStream,
     evaluate,
     lay_out,
 )
 from mixture_assets.store.runs import MetricsLog, RunFolder
-from mixture_assets.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from mixture_assets.training.checkpoint import (
+    Progress,
+    atomic_path,
+    load_checkpoint,
+    save_checkpoint,
+)
 from mixture_assets.training.device import Device, peak_flops_per_second, probe
 from mixture_assets.training.model import build_model, flops_per_token, parameters_of
 from mixture_assets.training.optimizer import build_optimizer, learning_rate
@@ -230,11 +235,7 @@ def _step(run: Run, forward: Callable[..., torch.Tensor], step: int) -> dict[str
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     loss, norm = _update(run, forward, batch)
-    if not np.isfinite(loss):
-        raise MixtureError(
-            f"the loss of run {run.run_id} is {loss} at step {step + 1}",
-            hint="lower [training] learning_rate, or look for broken documents in its domains",
-        )
+    _require_finite(run, {"loss": loss, "gradient norm": norm}, step + 1)
     elapsed = time.perf_counter() - begun
     context, done = run.layout.context, min((step + 1) * run.layout.batch, run.layout.n_sequences)
     return {
@@ -248,6 +249,15 @@ def _step(run: Run, forward: Callable[..., torch.Tensor], step: int) -> dict[str
         "tokens_per_second": round(len(batch) * context / elapsed, 1),
         "seconds": round(run.seconds, 3),
     }
+
+
+def _require_finite(run: Run, values: Mapping[str, float], step: int) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise MixtureError(
+                f"the {name} of run {run.run_id} is {value} at step {step}",
+                hint="lower [training] learning_rate, or look for broken documents in its domains",
+            )
 
 
 def _update(
@@ -276,6 +286,8 @@ def _evaluate(run: Run, log: MetricsLog, step: int) -> None:
         run.losses = evaluate(
             run.model, run.streams, batch=max(1, _EVALUATION_TOKENS // run.layout.context)
         )
+    losses = {f"validation loss on {d!r}": x.loss_nats for d, x in run.losses.items()}
+    _require_finite(run, losses, step)
     tokens = min(step * run.layout.batch, run.layout.n_sequences) * run.layout.context
     for domain, loss in run.losses.items():
         row = {"kind": "evaluation", "run_id": run.run_id, "step": step, "tokens": tokens}
@@ -332,15 +344,18 @@ def _peak_memory_bytes(device: Device) -> int:
 
 
 def _keep_model(store: Path, run: Run) -> None:
-    """Write a folder that transformers' Auto classes read, tokenizer included, in one rename."""
+    """Write a folder that transformers' Auto classes read, tokenizer included."""
     target = run.folder.path / "model"
     if target.exists():
         return
-    aside = target.with_name(".model.tmp")
+    with atomic_path(target) as aside:
+        _write_model(store, run, aside)
+
+
+def _write_model(store: Path, run: Run, aside: Path) -> None:
     run.model.save_pretrained(aside)
     path = store / "tokenizers" / run.spec.tokenizer / "tokenizer.json"
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(run.model.config.eos_token_id)
     tokenizer.model_max_length = run.spec.model.context
     tokenizer.save_pretrained(aside)
-    aside.rename(target)

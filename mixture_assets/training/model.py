@@ -100,7 +100,8 @@ def _llama_shape(spec: ModelSpec) -> dict[str, Any]:
 
 def _gpt2_shape(spec: ModelSpec) -> dict[str, Any]:
     # Dropout off: a step must not depend on a random state that a resume would have to restore.
-    off = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    keys = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout")
+    off = dict.fromkeys(keys, 0.0)
     return off | {
         "n_embd": spec.width,
         "n_layer": spec.layers,
@@ -122,8 +123,14 @@ def _check_overrides(spec: ModelSpec, config: PretrainedConfig) -> None:
                 f"{nearest(key, known)}",
                 hint=f"see the documentation of {type(config).__name__}",
             )
-    if any(getattr(config, key, 0) for key in ("attention_dropout", "hidden_dropout_prob")):
+    on = {k: v for k, v in config.to_dict().items() if "drop" in k and _is_positive(v)}
+    if on:
         raise MixtureError(
-            f"{spec.family!r} is configured with dropout, which exact resume does not allow",
-            hint="set the dropout keys to 0 in [model] overrides",
+            f"{spec.family!r} is configured with dropout ({', '.join(sorted(on))}), "
+            "which exact resume does not allow",
+            hint=f"set [model] overrides = {{{', '.join(f'{k} = 0.0' for k in sorted(on))}}}",
         )
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0

@@ -58,7 +58,7 @@ class _StopRequest:
 
 def _is_settled(store: Path, run_id: str) -> bool:
     folder = RunFolder(store, run_id)
-    return folder.result() is not None or folder.failure() is not None
+    return folder.result() is not None or folder.has_failed()
 
 
 def _try_to_train(store: Path, run_id: str, stop: _StopRequest) -> bool:

@@ -27,10 +27,6 @@ def lengthen(workspace, run, factor=40):
     return long
 
 
-def losses(workspace, run):
-    return RunFolder(workspace.store, run.run_id).result()["losses"]
-
-
 def wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -52,25 +48,34 @@ def test_trains_every_run_once_and_nothing_twice(planned):
     assert stamps == [RunFolder(workspace.store, i).result_path.stat().st_mtime_ns for i in ids]
 
 
-def test_a_killed_worker_costs_a_resume_and_not_the_result(planned):
+def test_a_killed_worker_costs_a_resume_and_not_the_result(planned, monkeypatch):
+    """The same run, killed and undisturbed, in two stores."""
+    monkeypatch.setenv("MIXTURE_CHECKPOINT_SECONDS", "0.2")
     workspace, runs = planned
     victim = lengthen(workspace, runs[0])
-    reference = lengthen(workspace, runs[0], factor=41)
     folder = RunFolder(workspace.store, victim.run_id)
+    checkpoint = folder.path / "checkpoint" / "latest.safetensors"
     killed = []
 
     def kill_once():
-        wait_for(lambda: folder.metrics_path.exists() and folder.holder_pid())
+        wait_for(lambda: checkpoint.exists() and folder.holder_pid())
         killed.append(folder.holder_pid())
         os.kill(killed[0], signal.SIGKILL)
 
     thread = threading.Thread(target=kill_once)
     thread.start()
-    report = run_pool(workspace.store, [victim.run_id, reference.run_id], workers=2)
+    report = run_pool(workspace.store, [victim.run_id], workers=1)
     thread.join()
     assert len(killed) == 1
-    assert sorted(report.done) == sorted([victim.run_id, reference.run_id])
-    assert report.failed == {}
+    assert report.done == [victim.run_id]
+    assert "resuming" in (folder.path / "log.txt").read_text()
+    disturbed = folder.result()["losses"]
+
+    folder.path.rename(workspace.store / "kept")
+    create_runs(workspace, [victim])
+    run_pool(workspace.store, [victim.run_id], workers=1)
+    assert "resuming" not in (folder.path / "log.txt").read_text()
+    assert folder.result()["losses"] == disturbed
 
 
 def test_a_run_that_keeps_killing_its_worker_is_given_up_with_its_reason(planned):
@@ -111,7 +116,7 @@ def test_a_mistake_of_the_user_is_recorded_and_not_retried(planned):
     create_runs(workspace, [wild])
     report = run_pool(workspace.store, [wild.run_id, runs[1].run_id], workers=1)
     assert report.done == [runs[1].run_id]
-    assert "the loss of run" in report.failed[wild.run_id]
+    assert f"of run {wild.run_id} is nan at step" in report.failed[wild.run_id]
     failure = RunFolder(workspace.store, wild.run_id).failure()
     assert failure["status"] == "failed"
     assert "learning_rate" in failure["hint"]
@@ -132,5 +137,14 @@ def test_an_interrupt_stops_the_workers_and_leaves_resumable_cancelled_rows(plan
         run_pool(workspace.store, [long.run_id, runs[1].run_id], workers=2, on_settled=on_settled)
     assert time.monotonic() - started < 60
     assert folder.status() == "cancelled"
+    assert folder.failure()["reason"] == "stopped on request"
     assert (folder.path / "checkpoint" / "latest.safetensors").exists()
     assert not folder.is_locked()
+
+
+def test_a_run_that_was_cancelled_elsewhere_is_still_to_be_trained(planned):
+    workspace, runs = planned
+    folder = RunFolder(workspace.store, runs[0].run_id)
+    folder.write_failure("stopped on request", status="cancelled")
+    assert run_pool(workspace.store, [runs[0].run_id], workers=1).done == [runs[0].run_id]
+    assert folder.status() == "done"

@@ -143,3 +143,28 @@ def test_says_that_there_is_no_root_or_no_domain_in_it(tmp_path, root, cache):
     with pytest.raises(MixtureError, match="no domain under") as caught:
         discover(root, cache=cache)
     assert "one folder per domain" in caught.value.hint
+
+
+def test_a_linked_shard_is_data_like_any_other(tmp_path):
+    target = tmp_path / "elsewhere" / "x.jsonl"
+    target.parent.mkdir()
+    target.write_text('{"text": "far away"}\n')
+    folder = tmp_path / "raw" / "web"
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl").write_text('{"text": "near"}\n')
+    (folder / "b.jsonl").symlink_to(target)
+    found = discover(str(tmp_path / "raw"), cache=tmp_path / "shards.json")["web"]
+    assert [shard.n_bytes for shard in found] == [17, 21]
+    target.write_text('{"text": "far away, and changed"}\n')
+    again = discover(str(tmp_path / "raw"), cache=tmp_path / "shards.json")["web"]
+    assert again[0] == found[0]
+    assert again[1].digest != found[1].digest
+
+
+def test_a_link_to_nothing_is_reported(tmp_path):
+    folder = tmp_path / "raw" / "web"
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl").write_text('{"text": "near"}\n')
+    (folder / "b.jsonl").symlink_to(tmp_path / "gone")
+    with pytest.warns(MixtureWarning, match="b.jsonl' of domain 'web' is a link to nothing"):
+        assert len(discover(str(tmp_path / "raw"), cache=tmp_path / "shards.json")["web"]) == 1

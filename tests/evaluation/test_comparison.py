@@ -101,6 +101,14 @@ def test_a_seed_that_is_hard_for_all_is_not_noise():
     assert compare(curves_of(values), proposal="proposal", baseline="uniform").verdict == "better"
 
 
+def test_the_same_runs_under_two_names_add_no_certainty():
+    values = {"proposal": [1.0, 1.3], "uniform": [2.0, 2.1]}
+    once = compare(curves_of(values), proposal="proposal", baseline="uniform")
+    values["natural"] = values["uniform"]
+    twice = compare(curves_of(values), proposal="proposal", baseline="uniform")
+    assert (twice.low, twice.high) == (once.low, once.high)
+
+
 def test_no_common_seed_is_an_error():
     curves = {"proposal": {0: [(1, 1.0)]}, "uniform": {1: [(1, 1.0)]}}
     with pytest.raises(MixtureError, match="'proposal' and 'uniform' have no seed in common"):

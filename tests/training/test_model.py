@@ -82,9 +82,14 @@ def test_an_override_out_of_range_is_named():
         model_config(spec, vocab_size=50)
 
 
-def test_dropout_is_refused():
-    with pytest.raises(MixtureError, match="configured with dropout"):
-        model_config(ModelSpec(overrides={"attention_dropout": 0.1}), vocab_size=50)
+@pytest.mark.parametrize(
+    ("family", "overrides"),
+    [("llama", {"attention_dropout": 0.1}), ("gpt2", {"resid_pdrop": 0.1}), ("opt", {})],
+)
+def test_dropout_is_refused_with_the_keys_that_turn_it_off(family, overrides):
+    with pytest.raises(MixtureError, match="is configured with dropout") as caught:
+        model_config(ModelSpec(family=family, overrides=overrides), vocab_size=50)
+    assert "= 0.0" in caught.value.hint
 
 
 def test_other_families_come_through_overrides():
