@@ -20,7 +20,8 @@ layers = 2
 heads = 2
 context = 64
 [training]
-learning_rate = 4e-3
+batch_tokens = 512
+learning_rate = 7e-3
 [constraints]
 max_epochs = 100
 [proxy]

@@ -26,6 +26,8 @@ from mixture_assets.core.schedule import MixtureSchedule
 
 IntArray = NDArray[np.int64]
 
+_BLOCK = 64  # steps laid out at a time: one at a time costs 1.5 % of a small model's step
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -86,10 +88,10 @@ class Layout:
         totals = [sum(phase[i] for phase in self.counts) for i in range(len(self.domains))]
         return {d: n * self.context for d, n in zip(self.domains, totals, strict=True)}
 
-    def sequences(self, step: int) -> tuple[IntArray, IntArray]:
-        """Domain index and ordinal within the domain of every sequence of one step, (B,) each."""
+    def sequences(self, step: int, n_steps: int = 1) -> tuple[IntArray, IntArray]:
+        """Domain index and ordinal within the domain of every sequence of some steps."""
         start = step * self.batch
-        stop = min(start + self.batch, self.n_sequences)
+        stop = min(start + n_steps * self.batch, self.n_sequences)
         domain_parts, ordinal_parts = [], []
         before = np.zeros(len(self.domains), np.int64)
         first = 0
@@ -161,10 +163,13 @@ class Sampler:
             self._windows[domain] = cut
             self._starts[domain] = np.cumsum([0] + [len(w) for w in cut])
         self._order = lru_cache(maxsize=2 * len(layout.domains))(self._permutation)
+        self._block = lru_cache(maxsize=1)(lambda b: layout.sequences(b * _BLOCK, _BLOCK))
 
     def batch(self, step: int) -> IntArray:
         """Tokens of one step, (B, C + 1)."""
-        domain_B, ordinal_B = self.layout.sequences(step)
+        block, offset = divmod(step, _BLOCK)
+        here = slice(offset * self.layout.batch, (offset + 1) * self.layout.batch)
+        domain_B, ordinal_B = (part[here] for part in self._block(block))
         rows = np.empty((len(domain_B), self.layout.context + 1), np.int64)
         for row, (d, j) in enumerate(zip(domain_B, ordinal_B, strict=True)):
             rows[row] = self._window(self.layout.domains[d], int(j))
