@@ -15,8 +15,9 @@ import zstandard
 
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.files import full_disk_named, sync_folder
 from mixture_assets.core.names import nearest
-from mixture_assets.data.files import atomic_write, full_disk_named, sync_folder
+from mixture_assets.data.files import atomic_write
 from mixture_assets.data.messages import first_sentence
 
 _MARKER = "_SUCCESS"  # holds the settings that the shards were made with

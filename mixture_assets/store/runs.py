@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.store.files import atomic_write_json, disk_error, read_json_object
+from mixture_assets.core.files import full_disk_named
+from mixture_assets.store.files import atomic_write_json, read_json_object
 
 RunStatus = Literal["planned", "running", "done", "failed", "cancelled", "interrupted"]
 
@@ -215,11 +216,9 @@ class MetricsLog:
         line = json.dumps(_finite(row), separators=(",", ":"), allow_nan=False).encode() + b"\n"
         pending = b"\n" + line if self._is_torn else line
         self._is_torn = True  # until the whole line is out
-        try:
+        with full_disk_named(self.path):
             while pending:
                 pending = pending[os.write(self._descriptor, pending) :]
-        except OSError as error:
-            raise disk_error(error, self.path) from error
         self._is_torn = False
 
     def sync(self) -> None:

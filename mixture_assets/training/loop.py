@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.files import atomic_path
 from mixture_assets.core.run import METRIC_VERSION, TRAINING_VERSION, RunSpec
 from mixture_assets.core.units import seconds_text
 from mixture_assets.data.sampler import Layout, Sampler
@@ -31,7 +32,6 @@ from mixture_assets.evaluation.losses import (
 from mixture_assets.store.runs import MetricsLog, RunFolder
 from mixture_assets.training.checkpoint import (
     Progress,
-    atomic_path,
     load_checkpoint,
     save_checkpoint,
 )

@@ -1,5 +1,7 @@
+import contextlib
 import dataclasses
 import json
+import resource
 import shutil
 
 import numpy as np
@@ -15,7 +17,6 @@ from mixture_assets.store.runs import RunFolder
 from mixture_assets.training import loop
 from mixture_assets.training.checkpoint import (
     Progress,
-    atomic_path,
     load_checkpoint,
     save_checkpoint,
 )
@@ -157,21 +158,35 @@ def test_a_run_planned_for_other_arithmetic_is_refused(planned):
         train(workspace.store, other.run_id, say=quiet)
 
 
-def test_a_checkpoint_that_fails_leaves_the_old_one(planned, tmp_path):
+@contextlib.contextmanager
+def full_disk():
+    """Every file of this process ends at 10 kB, as on a disk without space."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_checkpoint_on_a_full_disk_leaves_the_old_one(planned, tmp_path):
     workspace, run = planned
     folder = tmp_path / "checkpoint"
     state = loop.prepare(workspace.store, run.run_id, say=quiet)
     save_checkpoint(folder, state.model, state.optimizer, Progress(3, 1.5))
 
-    def interrupted_write():
-        with atomic_path(folder / "latest.safetensors") as temporary:
-            temporary.write_bytes(b"half of it")
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(MixtureError, match="no space left on the disk while writing latest"):
-        interrupted_write()
+    with full_disk(), pytest.raises(MixtureError, match=r"no space left while writing .*latest"):
+        save_checkpoint(folder, state.model, state.optimizer, Progress(9, 9.9))
     assert [p.name for p in folder.iterdir()] == ["latest.safetensors"]
     assert load_checkpoint(folder, state.model, state.optimizer) == Progress(3, 1.5)
+
+
+def test_a_model_on_a_full_disk_leaves_nothing_half_written(planned):
+    workspace, run = planned
+    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    with full_disk(), pytest.raises(MixtureError, match=r"no space left while writing .*model"):
+        loop._keep_model(workspace.store, state)
+    assert [p.name for p in state.folder.path.iterdir()] == ["spec.json"]
 
 
 def retrained(workspace, run, **changes):
