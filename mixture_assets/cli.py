@@ -132,10 +132,11 @@ def run(experiment: Path | None, as_json: bool) -> None:
 
 def _run(experiment: Path | None, as_json: bool) -> None:
     from mixture_assets import pipeline, summaries
-    from mixture_assets.estimate import estimate
 
     workspace = _open(experiment)
     if not as_json and not pipeline.has_runs(workspace):
+        from mixture_assets.estimate import estimate
+
         _print_plan(estimate(workspace))
     summary = pipeline.run_all(
         workspace, say=_say, on_settled=lambda run: _say(summaries.run_line(workspace, run))

@@ -471,6 +471,8 @@ def run_all(
     record_costs(workspace, proposal_id, proxies, "proxy")
     record_costs(workspace, proposal_id, full_runs, "full")
     refresh_database(workspace)
+    report = None if trained + to_train else _written_report(workspace, proposal_id)
+    report = report or make_report(workspace, proposal_id)
     return Summary(
         corpus=corpus,
         proposal_id=proposal_id,
@@ -478,7 +480,7 @@ def run_all(
         comparisons=comparisons,
         proxies=proxies,
         full_runs=full_runs,
-        report=make_report(workspace, proposal_id),
+        report=report,
         n_trained=trained + to_train,
     )
 
@@ -492,3 +494,11 @@ def make_report(workspace: Workspace, proposal_id: str) -> ReportPaths:
         objective=workspace.experiment.objective,
         folder=workspace.store / "reports" / name,
     )
+
+
+def _written_report(workspace: Workspace, proposal_id: str) -> ReportPaths | None:
+    """The page as it is, if it is about this proposal; drawing it takes seconds."""
+    folder = workspace.store / "reports" / workspace.experiment.name
+    paths = ReportPaths(folder / "report.html", folder / "report.md")
+    is_there = paths.html.exists() and paths.markdown.exists()
+    return paths if is_there and proposal_id in paths.markdown.read_text("utf-8") else None

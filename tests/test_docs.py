@@ -208,7 +208,7 @@ def commands(text):
     """Command lines that a page shows: in fenced blocks, and as inline code."""
     for body in blocks(text, "", "sh", "console", "bash"):
         for line in body.replace("\\\n", " ").splitlines():
-            if match := re.match(r"(?:\$ )?(mixture .*)", line):
+            if match := re.match(r"(?:\$ )?(mixture \S.*)", line):
                 yield match[1]
     yield from re.findall(r"`(mixture [^`]+)`", prose(text))
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import datasets
 import orjson
 import zstandard
 
@@ -99,6 +98,8 @@ def _landed_request(target: Path) -> Any:
 
 
 def _open(name: str, config_name: str | None, split: str, revision: str | None) -> Any:
+    import datasets  # half a second, and most experiments have none
+
     folder = Path(name)
     saved = [folder / "state.json", folder / "dataset_dict.json"]
     try:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from mixture_assets.core.errors import MixtureError
 
@@ -70,7 +70,7 @@ def compare(
     noise_sd, freedom = blocked_sd([[by[s][-1][1] for s in seeds] for by in _with(curves, seeds)])
     low = high = None
     if noise_sd is not None:
-        half = student_t.ppf(0.5 + _CONFIDENCE / 2, freedom) * noise_sd * math.sqrt(2 / len(seeds))
+        half = stdtrit(freedom, 0.5 + _CONFIDENCE / 2) * noise_sd * math.sqrt(2 / len(seeds))
         low, high = difference - float(half), difference + float(half)
     speed_ups = [speed_up(curves[proposal][s], curves[baseline][s]) for s in seeds]
     known = [s for s in speed_ups if s is not None]

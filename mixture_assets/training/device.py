@@ -12,9 +12,9 @@ import time
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 
 import torch
-import transformers
 
 from mixture_assets.core.errors import MixtureWarning
 from mixture_assets.core.run import TrainingSpec
@@ -39,7 +39,7 @@ class Device:
     def numeric_path(self) -> str:
         """Names the arithmetic: on one machine, the same path and spec give the same bits."""
         torch_version, hf_version = (
-            ".".join(module.__version__.split(".")[:2]) for module in (torch, transformers)
+            ".".join(version(name).split(".")[:2]) for name in ("torch", "transformers")
         )
         chip = _instruction_set(self.kind)
         parts = [
