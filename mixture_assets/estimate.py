@@ -6,7 +6,8 @@ from mixture_assets.core.problem import Problem
 from mixture_assets.core.run import ModelSpec
 from mixture_assets.corpus import Workspace, landed
 from mixture_assets.data.tokenizer import load_tokenizer
-from mixture_assets.pipeline import n_workers, scales_of
+from mixture_assets.pipeline import n_workers
+from mixture_assets.plans import scales_of
 from mixture_assets.training.model import count_parameters
 from mixture_assets.training.rate import measure_tokens_per_second, training_flops
 

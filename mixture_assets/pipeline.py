@@ -9,7 +9,7 @@ value. The command line and the Dagster assets are thin callers of these.
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,20 @@ from mixture_assets.compute.pool import PoolReport, default_workers, run_pool
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import Experiment
-from mixture_assets.core.mixture import Mixture
-from mixture_assets.core.names import nearest
-from mixture_assets.core.problem import Problem, Proposal, ProxyResult, ProxyRun
-from mixture_assets.core.run import ModelSpec, RunSpec
+from mixture_assets.core.problem import Proposal, ProxyResult
 from mixture_assets.corpus import Corpus, Workspace, build_corpus, land
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
 from mixture_assets.lineage import proposal_rows
-from mixture_assets.methods.autoscale import AutoScale
-from mixture_assets.methods.baselines import Natural, Uniform
-from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.fit import DDOFit
+from mixture_assets.plans import (
+    PlannedRun,
+    method_of,
+    plan_full_runs,
+    plan_proxies,
+    problem_of,
+    proxy_spec,
+    scales_of,
+)
 from mixture_assets.report.page import ReportPaths, write_report
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.ingest import IngestReport, ingest
@@ -39,193 +42,7 @@ from mixture_assets.training.device import probe
 PROPOSAL_VERSION = 1  # raise when a change of code changes a proposal
 
 
-@dataclass(frozen=True)
-class PlannedRun:
-    """A run to make, with the words that people know it by."""
-
-    spec: RunSpec
-    purpose: str  # 'proxy' or 'full'
-    label: str
-    scale: str = ""
-    mixture_name: str = ""
-
-    @property
-    def run_id(self) -> str:
-        """Names the run and its folder."""
-        return self.spec.digest
-
-
 # --- runs -------------------------------------------------------------------------------------
-
-
-def problem_of(workspace: Workspace, corpus: Corpus) -> Problem:
-    """What the mixing method is asked."""
-    e = workspace.experiment
-    for name in e.objective.weights:
-        if name not in corpus.domains:
-            raise MixtureError(
-                f"objective: weights names {name!r}, which is no domain"
-                f"{nearest(name, corpus.domains)}",
-                hint=f"the domains are {', '.join(sorted(corpus.domains))}",
-            )
-    return Problem(
-        available_tokens=corpus.available_tokens,
-        budget_tokens=e.full.budget_tokens,
-        objective=e.objective,
-        constraints=e.constraints,
-    )
-
-
-def scales_of(experiment: Experiment) -> dict[str, DDO]:
-    """DDO at each proxy scale, by its name."""
-    p = experiment.proxy
-    names = ("small", "large")[-len(p.budgets_tokens) :]
-    return {
-        name: DDO(
-            base_tokens=budget,
-            grow=p.grow,
-            shrink=p.shrink,
-            floor=p.floor,
-            seeds=p.seeds,
-            base_seeds=p.base_seeds,
-            scale=name,
-            bootstrap=p.bootstrap,
-        )
-        for name, budget in zip(names, p.budgets_tokens, strict=True)
-    }
-
-
-def method_of(experiment: Experiment) -> AutoScale | DDO:
-    """AutoScale over two proxy scales, or DDO at the one there is."""
-    scales = scales_of(experiment)
-    if len(scales) == 1:
-        return next(iter(scales.values()))
-    p = experiment.proxy
-    return AutoScale(
-        small=scales["small"], large=scales["large"], rule=p.rule, bootstrap=p.bootstrap
-    )
-
-
-def plan_proxies(workspace: Workspace, corpus: Corpus) -> list[PlannedRun]:
-    """The proxy runs of every scale, longest first."""
-    e, problem = workspace.experiment, problem_of(workspace, corpus)
-    planned = [
-        PlannedRun(
-            spec=proxy_spec(workspace, corpus, run),
-            purpose="proxy",
-            label=ddo.labels(problem)[run.digest],
-            scale=scale,
-        )
-        for scale, ddo in scales_of(e).items()
-        for run in ddo.plan(problem)
-    ]
-    check_epochs(planned, corpus, e.constraints.max_epochs)
-    # A mistake in the baselines, or too little data for them, must not wait for the proxy runs.
-    _full_runs(workspace, corpus, baselines(workspace, corpus))
-    return sorted(planned, key=lambda p: (-p.spec.budget_tokens, p.run_id))
-
-
-def proxy_spec(workspace: Workspace, corpus: Corpus, run: ProxyRun) -> RunSpec:
-    """A method's request, with everything else that its result depends on."""
-    e = workspace.experiment
-    return _spec(
-        workspace, corpus, run.tokens, run.seed, e.proxy_model or e.model, e.proxy.evaluations
-    )
-
-
-def plan_full_runs(workspace: Workspace, corpus: Corpus, proposal: Proposal) -> list[PlannedRun]:
-    """The full runs: the proposal and its baselines, each from the same seeds."""
-    known = baselines(workspace, corpus) | {"proposal": proposal.mixture}
-    return _full_runs(workspace, corpus, known)
-
-
-def _full_runs(
-    workspace: Workspace, corpus: Corpus, known: Mapping[str, Mixture]
-) -> list[PlannedRun]:
-    """Runs of the mixtures that are known, in the experiment's order."""
-    e = workspace.experiment
-    planned = []
-    for name in (n for n in e.full.mixtures if n in known):
-        tokens = split_tokens(known[name], e.full.budget_tokens)
-        for seed in e.full.seeds:
-            spec = _spec(
-                workspace, corpus, tokens, seed, e.model, e.full.evaluations, keep_model=True
-            )
-            planned.append(PlannedRun(spec, "full", f"{name} seed {seed}", "full", name))
-    check_epochs(planned, corpus, e.constraints.max_epochs)
-    return planned
-
-
-def baselines(workspace: Workspace, corpus: Corpus) -> dict[str, Mixture]:
-    """The mixtures that need no proxy run: known, and checked, before anything is trained.
-
-    Natural and uniform come as near to their names as max_epochs lets them; your own weights
-    are taken as they are.
-    """
-    full, problem = workspace.experiment.full, problem_of(workspace, corpus)
-    known = {
-        "natural": Natural().propose(problem, []).mixture,
-        "uniform": Uniform().propose(problem, []).mixture,
-    }
-    if full.weights:
-        known["custom"] = Mixture(full.weights)
-        known["custom"].check_domains(problem.domains)
-    elif "custom" in full.mixtures:
-        raise MixtureError(
-            "full: mixtures names 'custom', but there are no weights for it",
-            hint="add a [full.weights] table",
-        )
-    return known
-
-
-def split_tokens(mixture: Mixture, budget_tokens: int) -> dict[str, int]:
-    """Whole tokens by domain that sum to the budget; the largest remainders are rounded up."""
-    exact = {name: w * budget_tokens for name, w in mixture.items()}
-    tokens = {name: int(x) for name, x in exact.items()}
-    short = budget_tokens - sum(tokens.values())
-    for name in sorted(exact, key=lambda n: (tokens[n] - exact[n], n))[:short]:
-        tokens[name] += 1
-    return tokens
-
-
-def _spec(
-    workspace: Workspace,
-    corpus: Corpus,
-    tokens: Mapping[str, int],
-    seed: int,
-    model: ModelSpec,
-    evaluations: int,
-    *,
-    keep_model: bool = False,
-) -> RunSpec:
-    training = workspace.experiment.training
-    return RunSpec(
-        tokens=dict(sorted(tokens.items())),
-        seed=seed,
-        model=model,
-        training=training,
-        vocab_size=corpus.tokenizer.vocab_size,
-        token_sets={n: corpus.domains[n].digest for n in sorted(tokens)},
-        validation_sets={n: d.validation_digest for n, d in sorted(corpus.domains.items())},
-        evaluations=evaluations,
-        numeric_path=probe(training, model.context).numeric_path,
-        keep_model=keep_model,
-        tokenizer=corpus.tokenizer.digest,
-    )
-
-
-def check_epochs(planned: Sequence[PlannedRun], corpus: Corpus, max_epochs: float) -> None:
-    """Raise before anything starts if a run would read a domain more than `max_epochs` times."""
-    for run in planned:
-        for domain, tokens in run.spec.tokens.items():
-            available = corpus.domains[domain].available_tokens
-            if tokens > max_epochs * available + 1:  # a cap that is met exactly may be rounded up
-                raise MixtureError(
-                    f"{domain!r} would be read {tokens / available:.3g} times in the run "
-                    f"{run.label!r}: it asks for {tokens:,} tokens of {available:,}, "
-                    f"max_epochs is {max_epochs:g}",
-                    hint="lower the budget, raise [constraints] max_epochs, or add data",
-                )
 
 
 def create_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:

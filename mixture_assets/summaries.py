@@ -8,7 +8,8 @@ from typing import Any
 from mixture_assets.core.problem import Proposal
 from mixture_assets.core.units import flops_text, tokens_text
 from mixture_assets.corpus import Workspace
-from mixture_assets.pipeline import PlannedRun, Summary, result_of
+from mixture_assets.pipeline import Summary, result_of
+from mixture_assets.plans import PlannedRun
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 

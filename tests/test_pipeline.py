@@ -15,7 +15,7 @@ from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.corpus import Workspace, build_corpus
-from mixture_assets.pipeline import plan_proxies, split_tokens
+from mixture_assets.plans import plan_proxies, split_tokens
 from mixture_assets.store.query import query
 
 

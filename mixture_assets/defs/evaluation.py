@@ -5,7 +5,7 @@ Put assets here that compare models. Losses and statistics belong in evaluation.
 
 import dagster as dg
 
-from mixture_assets import pipeline
+from mixture_assets import pipeline, plans
 from mixture_assets.core.digest import digest
 from mixture_assets.defs import metadata
 from mixture_assets.defs.resources import Lab
@@ -17,8 +17,8 @@ def evaluation(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeRes
     """The proposal beside each baseline on every domain, and whether the difference is noise."""
     workspace = lab.open()
     fixed, proposal_id, proposal = lab.proposal(context)
-    proxies = pipeline.plan_proxies(workspace, fixed)
-    planned = pipeline.plan_full_runs(workspace, fixed, proposal)
+    proxies = plans.plan_proxies(workspace, fixed)
+    planned = plans.plan_full_runs(workspace, fixed, proposal)
     comparisons = pipeline.compare_runs(workspace, proposal_id, planned)
     pipeline.record_costs(workspace, proposal_id, proxies, "proxy")
     pipeline.record_costs(workspace, proposal_id, planned, "full")

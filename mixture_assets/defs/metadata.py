@@ -23,7 +23,7 @@ from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.data.tokenizer import FrozenTokenizer
 from mixture_assets.evaluation.comparison import Comparison
 from mixture_assets.methods.fit import DDOFit
-from mixture_assets.pipeline import PlannedRun
+from mixture_assets.plans import PlannedRun
 from mixture_assets.report.page import ReportPaths, figure_png
 from mixture_assets.store.ingest import IngestReport
 

@@ -5,14 +5,14 @@ Put assets here that make runs to learn from. How a run executes belongs in comp
 
 import dagster as dg
 
-from mixture_assets import pipeline, summaries
+from mixture_assets import pipeline, plans, summaries
 from mixture_assets.core.digest import digest
 from mixture_assets.corpus import Workspace
 from mixture_assets.defs import metadata
 from mixture_assets.defs.data import validation_set
 from mixture_assets.defs.partitions import TRIALS
 from mixture_assets.defs.resources import Lab
-from mixture_assets.pipeline import PlannedRun
+from mixture_assets.plans import PlannedRun
 
 TRAINING_POOL = "training"  # one at a time: each takes every core
 
@@ -21,7 +21,7 @@ TRAINING_POOL = "training"  # one at a time: each takes every core
 def proxy_plan(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """Small training runs that the method asks for, each named by all that it depends on."""
     workspace = lab.open()
-    planned = pipeline.plan_proxies(workspace, lab.corpus(context))
+    planned = plans.plan_proxies(workspace, lab.corpus(context))
     pipeline.create_runs(workspace, planned)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest(sorted(run.run_id for run in planned))),
@@ -36,7 +36,7 @@ def proxy_runs(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeRes
     Materialize it again to retry what failed. Each run is a partition of `proxy_trial`.
     """
     workspace = lab.open()
-    planned = pipeline.plan_proxies(workspace, lab.corpus(context))
+    planned = plans.plan_proxies(workspace, lab.corpus(context))
     trials = _Trials(context, workspace, planned)
     pool = pipeline.train(workspace, planned, on_settled=trials.report)
     return dg.MaterializeResult(
@@ -91,6 +91,6 @@ class _Trials:
 def finite_proxy_losses(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.AssetCheckResult:
     """Every proxy run has a finite loss on every domain."""
     workspace = lab.open()
-    planned = pipeline.plan_proxies(workspace, lab.corpus(context))
+    planned = plans.plan_proxies(workspace, lab.corpus(context))
     bad = summaries.non_finite_losses(workspace, planned)
     return dg.AssetCheckResult(passed=not bad, metadata={"n_runs": len(planned), "not_finite": bad})

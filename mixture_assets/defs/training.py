@@ -5,7 +5,7 @@ Put assets here that train models to keep. The loop itself belongs in training.
 
 import dagster as dg
 
-from mixture_assets import pipeline, summaries
+from mixture_assets import pipeline, plans, summaries
 from mixture_assets.core.digest import digest
 from mixture_assets.defs import metadata
 from mixture_assets.defs.mixtures import chosen_mixture
@@ -21,7 +21,7 @@ def full_run(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResul
     """
     workspace = lab.open()
     fixed, _, proposal = lab.proposal(context)
-    planned = pipeline.plan_full_runs(workspace, fixed, proposal)
+    planned = plans.plan_full_runs(workspace, fixed, proposal)
     pool = pipeline.train(
         workspace,
         planned,
@@ -38,6 +38,6 @@ def finite_full_losses(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.A
     """Every full run has a finite loss on every domain."""
     workspace = lab.open()
     fixed, _, proposal = lab.proposal(context)
-    planned = pipeline.plan_full_runs(workspace, fixed, proposal)
+    planned = plans.plan_full_runs(workspace, fixed, proposal)
     bad = summaries.non_finite_losses(workspace, planned)
     return dg.AssetCheckResult(passed=not bad, metadata={"n_runs": len(planned), "not_finite": bad})

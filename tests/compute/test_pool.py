@@ -8,7 +8,8 @@ import pytest
 
 from mixture_assets.compute.pool import run_pool
 from mixture_assets.corpus import Workspace, build_corpus
-from mixture_assets.pipeline import PlannedRun, create_runs, plan_proxies
+from mixture_assets.pipeline import create_runs
+from mixture_assets.plans import PlannedRun, plan_proxies
 from mixture_assets.store.runs import RunFolder
 
 
