@@ -114,7 +114,8 @@ def _verdict(c: Comparison, objective: str) -> Verdict:
     if c.low is not None and c.high is not None:
         fine = (c.high - c.low) / 2
         low, high = (signed(value, as_fine_as=fine) for value in (c.low, c.high))
-        noise = f", 90 % interval {low} to {high}; sd between seeds {number(c.noise_sd, 2)}"
+        sd = f"noise sd {number(c.noise_sd, 2)}, mixture and seed taken out"
+        noise = f", 90 % interval {low} to {high}; {sd}"
     seeds = f"{c.n_seeds} seed{'s' if c.n_seeds > 1 else ''} each"
     text = (
         f": {objective} {number(c.proposal_value)} against {number(c.baseline_value)}, "
