@@ -1,0 +1,117 @@
+"""The command itself: options that verbs share, how answers are printed, how errors end."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mixture_assets.core.errors import MixtureError
+
+if TYPE_CHECKING:
+    from mixture_assets.corpus import Workspace
+
+# Modules that load torch or duckdb are imported inside the commands that need them: help and
+# `mixture ddo` answer in a tenth of a second.
+
+
+class _Group(click.Group):
+    """Turns MixtureError into one readable line and its hint, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MixtureError as error:
+            notes = getattr(error, "__notes__", [])
+            raise click.ClickException("\n".join([str(error), *notes])) from error
+
+
+def main() -> None:
+    """Entry point: exit code 0 for success, 1 for a user's mistake, 2 for a bug."""
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.exceptions.Abort:
+        click.echo("stopped; start again to resume", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        click.echo("this is a bug of mixture_assets: please report it", err=True)
+        sys.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Find, check and train data mixtures."""
+
+
+def experiment_option(command: Any) -> Any:
+    """Add --experiment to a verb."""
+    return click.option(
+        "--experiment",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Experiment file; default: the only TOML in experiments/.",
+    )(command)
+
+
+def json_option(command: Any) -> Any:
+    """Add --json to a verb."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def open_workspace(experiment: Path | None) -> "Workspace":
+    """The named experiment, or the only one, with its store."""
+    from mixture_assets.corpus import Workspace
+
+    return Workspace.open(experiment or only_experiment())
+
+
+def only_experiment() -> Path:
+    """The only TOML in experiments/."""
+    found = sorted(Path("experiments").glob("*.toml"))
+    if len(found) != 1:
+        what = f"{len(found)} files" if found else "no file"
+        raise MixtureError(
+            f"there is {what} in experiments/, so which one is meant is unclear",
+            hint="pass --experiment FILE",
+        )
+    return found[0]
+
+
+def store_of(experiment: Path | None) -> Path:
+    """The store, without loading what only training needs."""
+    from mixture_assets.core.experiment import load_experiment
+
+    return load_experiment(experiment or only_experiment()).store_path
+
+
+def print_json(value: Any) -> None:
+    """Data for programs."""
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+def say(line: str) -> None:
+    """Words for people, on stderr."""
+    click.echo(line, err=True)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns of words to the left, columns of numbers to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    is_words = [any(row[i][:1].isalpha() for row in rows) for i in range(len(header))]
+    for row in [header, ["-" * w for w in widths], *rows]:
+        cells = [
+            cell.ljust(w) if words else cell.rjust(w)
+            for cell, w, words in zip(row, widths, is_words, strict=True)
+        ]
+        click.echo("  ".join(cells).rstrip())

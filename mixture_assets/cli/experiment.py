@@ -1,0 +1,157 @@
+"""Verbs of one experiment: plan it, run it, see where it stands, what it proposes."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mixture_assets.cli.app import (
+    cli,
+    experiment_option,
+    json_option,
+    open_workspace,
+    print_json,
+    print_table,
+    say,
+    store_of,
+)
+from mixture_assets.core.units import bytes_text, flops_text, seconds_text, tokens_text
+
+
+@cli.command(epilog="Example: mixture demo")
+@json_option
+def demo(as_json: bool) -> None:
+    """Run experiments/demo.toml: six domains, proxies at two scales, weights, full runs."""
+    _run(Path("experiments/demo.toml"), as_json)
+
+
+@cli.command(epilog="Example: mixture run --experiment experiments/demo.toml")
+@experiment_option
+@json_option
+def run(experiment: Path | None, as_json: bool) -> None:
+    """Do everything that is missing, from raw shards to the report."""
+    _run(experiment, as_json)
+
+
+def _run(experiment: Path | None, as_json: bool) -> None:
+    from mixture_assets import pipeline, summaries
+
+    workspace = open_workspace(experiment)
+    if not as_json and not pipeline.has_runs(workspace):
+        from mixture_assets.estimate import estimate
+
+        _print_plan(estimate(workspace))
+    summary = pipeline.run_all(
+        workspace, say=say, on_settled=lambda run: say(summaries.run_line(workspace, run))
+    )
+    if as_json:
+        print_json(summaries.summary_json(workspace, summary))
+        return
+    click.echo("\nWeights: share of training tokens")
+    print_table(*summaries.weight_table(summary.proposal))
+    for note in summary.proposal.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"\nEvaluation after {tokens_text(summary.proposal.budget_tokens)} tokens")
+    print_table(*summaries.evaluation_table(workspace, summary.full_runs))
+    click.echo("\nThe proposal")
+    for line in summaries.comparison_lines(workspace, summary):
+        click.echo(f"  {line}")
+    click.echo(f"\nreport: {summary.report.html}")
+    done = "nothing to do: every run was there" if summary.n_trained == 0 else "done"
+    click.echo(done if summary.n_trained == 0 else f"{done}; run it again: nothing to do")
+
+
+@cli.command(epilog="Example: mixture plan --experiment experiments/demo.toml")
+@experiment_option
+@json_option
+def plan(experiment: Path | None, as_json: bool) -> None:
+    """Say what an experiment takes in runs, tokens, FLOPs, hours and disk; start nothing."""
+    import dataclasses
+
+    from mixture_assets.estimate import estimate
+
+    rows = estimate(open_workspace(experiment))
+    if as_json:
+        print_json([dataclasses.asdict(row) for row in rows])
+    else:
+        _print_plan(rows)
+
+
+def _print_plan(rows: Any) -> None:
+    if not rows:
+        return
+    header = ("stage", "runs", "tokens", "FLOPs", "time", "disk")
+    body = [
+        (
+            row.stage,
+            str(row.runs),
+            tokens_text(row.tokens),
+            flops_text(row.flops),
+            seconds_text(3600 * row.hours),
+            bytes_text(row.disk_bytes),
+        )
+        for row in rows
+    ]
+    print_table(header, body)
+
+
+@cli.command(epilog="Example: mixture status")
+@experiment_option
+@json_option
+def status(experiment: Path | None, as_json: bool) -> None:
+    """Count planned, done, failed and running runs, and name the next command."""
+    from mixture_assets.store.status import run_table
+
+    rows = run_table(store_of(experiment))
+    if as_json:
+        print_json(rows)
+        return
+    counts: dict[tuple[str, str], int] = {}
+    for row in rows:
+        key = (row["purpose"], row["status"])
+        counts[key] = counts.get(key, 0) + 1
+    print_table(
+        ("purpose", "status", "runs"), [(p, s, str(n)) for (p, s), n in sorted(counts.items())]
+    )
+    for row in rows:
+        if row["status"] == "failed":
+            click.echo(f"failed: {row['run_id']} {row['label']}: {row['reason']}")
+    if any(row["status"] != "done" for row in rows):
+        click.echo("next: mixture run")
+    elif not rows:
+        click.echo("no runs yet; next: mixture run")
+
+
+@cli.command(epilog="Example: mixture propose --json")
+@experiment_option
+@json_option
+def propose(experiment: Path | None, as_json: bool) -> None:
+    """Compute weights from the proxy runs that are done; train nothing."""
+    from mixture_assets import pipeline, summaries
+    from mixture_assets.corpus import build_corpus
+
+    workspace = open_workspace(experiment)
+    proposal_id, proposal = pipeline.propose(workspace, build_corpus(workspace))
+    pipeline.refresh_database(workspace)
+    if as_json:
+        print_json(summaries.proposal_json(proposal_id, proposal))
+        return
+    print_table(*summaries.weight_table(proposal))
+    for note in proposal.notes:
+        click.echo(f"note: {note}")
+
+
+@cli.command(epilog="Example: mixture report")
+@experiment_option
+@json_option
+def report(experiment: Path | None, as_json: bool) -> None:
+    """Write the report of the newest proposal again, from the database."""
+    from mixture_assets import pipeline
+
+    workspace = open_workspace(experiment)
+    proposal_id = pipeline.latest_proposal(workspace)
+    paths = pipeline.make_report(workspace, proposal_id)
+    if as_json:
+        print_json({"html": str(paths.html), "markdown": str(paths.markdown)})
+    else:
+        click.echo(paths.html)

@@ -1,0 +1,53 @@
+"""Verbs for somebody's own numbers: no experiment, no store."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mixture_assets.cli.app import cli, json_option, print_json, print_table
+from mixture_assets.core.units import tokens_text
+
+
+@cli.command(epilog="Example: mixture ddo runs.csv --objective val_ppl_avg --floor 0.2 --json")
+@click.argument("runs", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--objective", required=True, help="Column with the number to lower.")
+@click.option("--floor", default=0.2, show_default=True, help="Least multiple of the base amount.")
+@json_option
+def ddo(runs: Path, objective: str, floor: float, as_json: bool) -> None:
+    """Fit and allocate from your own runs (columns: domain, factor, and the objective)."""
+    from mixture_assets.tables import ddo_from_csv
+
+    answer = ddo_from_csv(runs, objective=objective, floor=floor)
+    if as_json:
+        print_json(answer)
+        return
+    rows = []
+    for name, weight in sorted(answer["weights"].items(), key=lambda item: -item[1]):
+        fit = answer["fits"][name]
+        numbers = ["-" if fit[k] is None else f"{fit[k]:.4f}" for k in "abc"]
+        rows.append((name, f"{answer['optimum'][name]:.4f}", f"{weight:.4f}", *numbers))
+    print_table(("domain", "x base", "weight", "a", "b", "c"), rows)
+
+
+@cli.command(epilog="Example: mixture extrapolate optima.json --tokens 5e9 --json")
+@click.argument("optima", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--tokens", type=float, required=True, help="Training tokens to predict for.")
+@click.option("--rule", type=click.Choice(["safe", "paper"]), default="safe", show_default=True)
+@click.option("--floor", default=0.2, show_default=True, help="Of the uniform share, as in DDO.")
+@json_option
+def extrapolate(optima: Path, tokens: float, rule: Any, floor: float, as_json: bool) -> None:
+    """Carry best tokens per domain from two scales to a training budget (AutoScale)."""
+    from mixture_assets.tables import extrapolate_from_json
+
+    answer = extrapolate_from_json(optima, budget_tokens=tokens, rule=rule, floor=floor)
+    if as_json:
+        print_json(answer)
+        return
+    rows = [
+        (name, f"{weight:.4f}", tokens_text(answer["tokens"][name]))
+        for name, weight in sorted(answer["weights"].items(), key=lambda item: -item[1])
+    ]
+    print_table(("domain", "weight", "tokens"), rows)
+    if answer["held"]:
+        click.echo(f"held at their larger-scale weight: {', '.join(answer['held'])}")
