@@ -39,15 +39,15 @@ def estimate(workspace: Workspace) -> list[PlanRow]:
         runs = ddo.plan(problem)
         tokens = sum(run.budget_tokens for run in runs)
         rows.append(
-            _plan_row(workspace, f"proxy runs, {name} scale", len(runs), tokens, proxy_model, False)
+            _plan_row(workspace, f"proxy runs, {name} scale", len(runs), tokens, proxy_model)
         )
     n_full = len(e.full.mixtures) * len(e.full.seeds)
     tokens = n_full * e.full.budget_tokens
-    return [*rows, _plan_row(workspace, "full runs", n_full, tokens, e.model, True)]
+    return [*rows, _plan_row(workspace, "full runs", n_full, tokens, e.model)]
 
 
 def _plan_row(
-    workspace: Workspace, stage: str, runs: int, tokens: int, model: ModelSpec, keeps_model: bool
+    workspace: Workspace, stage: str, runs: int, tokens: int, model: ModelSpec
 ) -> PlanRow:
     e = workspace.experiment
     vocab = e.tokenizer.vocab_size
@@ -63,5 +63,5 @@ def _plan_row(
         tokens=tokens,
         flops=tokens * training_flops(model, vocab_size=vocab),
         hours=tokens / rate / workers / 3600,
-        disk_bytes=metrics + (4 * n_params * runs if keeps_model else 12 * n_params * workers),
+        disk_bytes=metrics + 4 * n_params * runs + 12 * n_params * workers,
     )

@@ -25,6 +25,7 @@ from mixture_assets.lineage import proposal_rows
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.plans import (
     PlannedRun,
+    measurement_on,
     method_of,
     plan_full_runs,
     plan_proxies,
@@ -57,6 +58,7 @@ def create_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
             "mixture_name": run.mixture_name,
             "created_at": _now(),
             "spec": run.spec.to_json(),
+            "measurement": run.measurement.to_json(),
         }
         RunFolder(workspace.store, run.run_id).create(header)
 
@@ -108,13 +110,14 @@ def _now() -> str:
 def proxy_results(workspace: Workspace, corpus: Corpus) -> list[ProxyResult]:
     """Results of the proxy runs that are done, matched to what the method asked for."""
     problem = problem_of(workspace, corpus)
+    measurement = measurement_on(corpus, workspace.experiment.proxy.evaluations)
     results = []
     for ddo in scales_of(workspace.experiment).values():
         for run in ddo.plan(problem):
             run_id = proxy_spec(workspace, corpus, run).digest
-            result = RunFolder(workspace.store, run_id).result()
-            if result is not None:
-                losses = {d: row["loss_nats"] for d, row in result["losses"].items()}
+            rows = RunFolder(workspace.store, run_id).losses(measurement)
+            if rows is not None:
+                losses = {d: row["loss_nats"] for d, row in rows.items()}
                 results.append(ProxyResult(run=run, loss_nats=losses, run_id=run_id))
     return results
 
@@ -157,15 +160,22 @@ def objective_curves(
     curves: dict[str, dict[int, Curve]] = {}
     for run in planned:
         folder = RunFolder(workspace.store, run.run_id)
-        if folder.result() is None:
+        if folder.losses(run.measurement) is None:
             continue
         losses: dict[int, dict[str, float]] = {}
         for row in folder.metrics():
-            if row["kind"] == "evaluation":
+            if _is_of(row, run):
                 losses.setdefault(row["tokens"], {})[row["domain"]] = row["loss_nats"]
         curve = [(tokens, objective.value(by)) for tokens, by in sorted(losses.items())]
         curves.setdefault(run.mixture_name, {})[run.spec.seed] = curve
     return curves
+
+
+def _is_of(row: dict[str, Any], run: PlannedRun) -> bool:
+    """Whether a row of the log is a loss on the run's validation documents."""
+    if row["kind"] != "evaluation":
+        return False
+    return run.measurement.validation_sets.get(row["domain"]) == str(row["validation_id"])
 
 
 def compare_runs(
@@ -221,8 +231,10 @@ def refresh_database(workspace: Workspace) -> IngestReport:
 
 
 def result_of(workspace: Workspace, run: PlannedRun) -> dict[str, Any] | None:
-    """A run's result, or None while there is none."""
-    return RunFolder(workspace.store, run.run_id).result()
+    """A run's result with its losses on the plan's validation documents, or None."""
+    folder = RunFolder(workspace.store, run.run_id)
+    losses, result = folder.losses(run.measurement), folder.result()
+    return None if losses is None or result is None else result | {"losses": losses}
 
 
 def has_runs(workspace: Workspace) -> bool:
@@ -245,7 +257,7 @@ def _latest_path(workspace: Workspace) -> Path:
 
 def missing_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Runs of a plan that have no result yet."""
-    return [r for r in planned if RunFolder(workspace.store, r.run_id).result() is None]
+    return [r for r in planned if result_of(workspace, r) is None]
 
 
 # --- everything -------------------------------------------------------------------------------

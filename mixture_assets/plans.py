@@ -8,7 +8,7 @@ from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.names import nearest
 from mixture_assets.core.problem import Problem, Proposal, ProxyRun
-from mixture_assets.core.run import ModelSpec, RunSpec
+from mixture_assets.core.run import Measurement, ModelSpec, RunSpec
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.baselines import Natural, Uniform
@@ -21,6 +21,7 @@ class PlannedRun:
     """A run to make, with the words that people know it by."""
 
     spec: RunSpec
+    measurement: Measurement
     purpose: str  # 'proxy' or 'full'
     label: str
     scale: str = ""
@@ -86,6 +87,7 @@ def plan_proxies(workspace: Workspace, corpus: Corpus) -> list[PlannedRun]:
     planned = [
         PlannedRun(
             spec=proxy_spec(workspace, corpus, run),
+            measurement=measurement_on(corpus, e.proxy.evaluations),
             purpose="proxy",
             label=ddo.labels(problem)[run.digest],
             scale=scale,
@@ -102,9 +104,13 @@ def plan_proxies(workspace: Workspace, corpus: Corpus) -> list[PlannedRun]:
 def proxy_spec(workspace: Workspace, corpus: Corpus, run: ProxyRun) -> RunSpec:
     """A method's request, with everything else that its result depends on."""
     e = workspace.experiment
-    return _spec(
-        workspace, corpus, run.tokens, run.seed, e.proxy_model or e.model, e.proxy.evaluations
-    )
+    return _spec(workspace, corpus, run.tokens, run.seed, e.proxy_model or e.model)
+
+
+def measurement_on(corpus: Corpus, evaluations: int) -> Measurement:
+    """Every domain's validation documents, at the end of a run and so often on the way."""
+    sets = {name: d.validation_digest for name, d in sorted(corpus.domains.items())}
+    return Measurement(validation_sets=sets, evaluations=evaluations)
 
 
 def plan_full_runs(workspace: Workspace, corpus: Corpus, proposal: Proposal) -> list[PlannedRun]:
@@ -118,14 +124,14 @@ def _full_runs(
 ) -> list[PlannedRun]:
     """Runs of the mixtures that are known, in the experiment's order."""
     e = workspace.experiment
+    measurement = measurement_on(corpus, e.full.evaluations)
     planned = []
     for name in (n for n in e.full.mixtures if n in known):
         tokens = split_tokens(known[name], e.full.budget_tokens)
         for seed in e.full.seeds:
-            spec = _spec(
-                workspace, corpus, tokens, seed, e.model, e.full.evaluations, keep_model=True
-            )
-            planned.append(PlannedRun(spec, "full", f"{name} seed {seed}", "full", name))
+            spec = _spec(workspace, corpus, tokens, seed, e.model)
+            label = f"{name} seed {seed}"
+            planned.append(PlannedRun(spec, measurement, "full", label, "full", name))
     check_epochs(planned, corpus, e.constraints.max_epochs)
     return planned
 
@@ -168,9 +174,6 @@ def _spec(
     tokens: Mapping[str, int],
     seed: int,
     model: ModelSpec,
-    evaluations: int,
-    *,
-    keep_model: bool = False,
 ) -> RunSpec:
     training = workspace.experiment.training
     return RunSpec(
@@ -180,10 +183,7 @@ def _spec(
         training=training,
         vocab_size=corpus.tokenizer.vocab_size,
         token_sets={n: corpus.domains[n].digest for n in sorted(tokens)},
-        validation_sets={n: d.validation_digest for n, d in sorted(corpus.domains.items())},
-        evaluations=evaluations,
         numeric_path=probe(training, model.context).numeric_path,
-        keep_model=keep_model,
         tokenizer=corpus.tokenizer.digest,
     )
 

@@ -138,7 +138,7 @@ def non_finite_losses(workspace: Workspace, planned: Sequence[PlannedRun]) -> di
     for run in planned:
         result = result_of(workspace, run)
         losses = {} if result is None else result["losses"]
-        domains = [d for d in run.spec.validation_sets if not _is_finite(losses.get(d))]
+        domains = [d for d in run.measurement.validation_sets if not _is_finite(losses.get(d))]
         if domains:
             bad[run.label] = sorted(domains)
     return bad

@@ -21,6 +21,7 @@ from typing import IO
 from mixture_assets.store.runs import RunFolder
 
 _POLL_SECONDS = 0.1
+_POLL_SHARE = 20.0  # of the time that a look takes
 _GRACE_SECONDS = 8.0  # to finish a step and write a checkpoint
 _ENDED_WELL = (0, 75, -signal.SIGTERM)  # 75: see training.worker
 
@@ -68,7 +69,7 @@ def run_pool(
     """
     begun = time.monotonic()
     folders = {run_id: RunFolder(store, run_id) for run_id in run_ids}
-    report = PoolReport(already_done=[r for r, f in folders.items() if f.result() is not None])
+    report = PoolReport(already_done=[r for r, f in folders.items() if f.is_complete()])
     for run_id in report.already_done:
         on_settled(run_id)
     waiting = {r: f for r, f in folders.items() if r not in report.already_done}
@@ -77,11 +78,13 @@ def run_pool(
     pool = _Pool(store, list(waiting), workers or default_workers(), attempts)
     try:
         while waiting:
+            looked = time.monotonic()
             pool.keep_alive(waiting)
             for run_id in [r for r, f in waiting.items() if _is_settled(f)]:
                 _record(report, run_id, waiting.pop(run_id))
                 on_settled(run_id)
-            time.sleep(_POLL_SECONDS)
+            # A look at 10^4 run folders takes a while: it must not take a core from training.
+            time.sleep(max(_POLL_SECONDS, _POLL_SHARE * (time.monotonic() - looked)))
     finally:
         pool.stop(waiting)
     report.seconds = time.monotonic() - begun
@@ -89,7 +92,7 @@ def run_pool(
 
 
 def _is_settled(folder: RunFolder) -> bool:
-    return folder.result() is not None or folder.has_failed()
+    return folder.is_complete() or folder.has_failed()
 
 
 def _record(report: PoolReport, run_id: str, folder: RunFolder) -> None:

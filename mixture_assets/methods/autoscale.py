@@ -22,7 +22,7 @@ from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.problem import Problem, Proposal, ProxyResult, ProxyRun
 from mixture_assets.core.units import tokens_text
-from mixture_assets.methods.base import objectives, proposal
+from mixture_assets.methods.base import losses_of, proposal
 from mixture_assets.methods.constraints import constrain
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.fit import DDOFit
@@ -239,7 +239,7 @@ class AutoScale:
     def propose(self, problem: Problem, results: Sequence[ProxyResult]) -> Proposal:
         """Weights at the full run's budget."""
         # asked for both scales at once, so that a message names all missing runs
-        objectives(self.labels(problem), results, problem.objective, method="autoscale")
+        losses_of(self.labels(problem), results, method="autoscale")
         small, large = (design.fit(problem, results) for design in self.scales)
         carried = self._carry(small, large, problem)
         return proposal(
@@ -276,7 +276,10 @@ class AutoScale:
         trials = [design.trials(problem, results) for design in self.scales]
 
         def draw(rng: np.random.Generator) -> Mixture:
-            again = [d.redraw(t, f, rng) for d, t, f in zip(self.scales, trials, fits, strict=True)]
+            again = [
+                design.redraw(problem, t, f, rng)
+                for design, t, f in zip(self.scales, trials, fits, strict=True)
+            ]
             return constrain(self._carry(again[0], again[1], problem).weights, problem)[0]
 
         return bootstrap_intervals(draw, draws=self.bootstrap, seed=self.seed)

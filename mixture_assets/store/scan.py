@@ -23,7 +23,13 @@ def scan(store: Path) -> Scan:
     found = Scan()
     for run in list_runs(store):
         name = f"runs/{run.run_id}"
-        files = (run.spec_path, run.metrics_path, run.result_path, run.failure_path)
+        files = (
+            run.spec_path,
+            run.metrics_path,
+            run.result_path,
+            run.failure_path,
+            run.losses_path,  # a folder: its time changes with every file that comes
+        )
         stats = [_stat(path) for path in files]
         # The status too: a killed process lets go of its lock without touching a file.
         found.fingerprints[name] = " ".join([_status(run), *map(_text, stats)])

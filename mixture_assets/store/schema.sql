@@ -89,6 +89,7 @@ CREATE TABLE evaluation (       -- validation loss of a domain at a step
     step BIGINT,
     tokens BIGINT,              -- trained on so far
     domain VARCHAR,
+    validation_id VARCHAR,      -- the documents that it was measured on
     metric_version BIGINT,      -- of the code that measures
     loss_nats DOUBLE,           -- per token
     loss_se_nats DOUBLE,        -- standard error over documents
@@ -98,7 +99,7 @@ CREATE TABLE evaluation (       -- validation loss of a domain at a step
     n_tokens BIGINT,            -- scored
     n_documents BIGINT,         -- scored
     is_final BOOLEAN,           -- from result.json: the number that counts
-    PRIMARY KEY (run_id, step, domain, metric_version)
+    PRIMARY KEY (run_id, step, domain, validation_id, metric_version)
 );
 CREATE TABLE fit (              -- objective against one domain's amount
     fit_id VARCHAR,
