@@ -127,7 +127,7 @@ def _full_runs(
     measurement = measurement_on(corpus, e.full.evaluations)
     planned = []
     for name in (n for n in e.full.mixtures if n in known):
-        tokens = split_tokens(known[name], e.full.budget_tokens)
+        tokens = known[name].split(e.full.budget_tokens)
         for seed in e.full.seeds:
             spec = _spec(workspace, corpus, tokens, seed, e.model)
             label = f"{name} seed {seed}"
@@ -156,16 +156,6 @@ def baselines(workspace: Workspace, corpus: Corpus) -> dict[str, Mixture]:
             hint="add a [full.weights] table",
         )
     return known
-
-
-def split_tokens(mixture: Mixture, budget_tokens: int) -> dict[str, int]:
-    """Whole tokens by domain that sum to the budget; the largest remainders are rounded up."""
-    exact = {name: w * budget_tokens for name, w in mixture.items()}
-    tokens = {name: int(x) for name, x in exact.items()}
-    short = budget_tokens - sum(tokens.values())
-    for name in sorted(exact, key=lambda n: (tokens[n] - exact[n], n))[:short]:
-        tokens[name] += 1
-    return tokens
 
 
 def _spec(
