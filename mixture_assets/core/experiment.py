@@ -17,6 +17,8 @@ from mixture_assets.core.names import nearest, validate_domain
 from mixture_assets.core.problem import Constraints, Objective
 from mixture_assets.core.run import ModelSpec, TrainingSpec
 
+Way = Literal["full", "extend", "reuse"]  # see mixture_assets.search
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSource:
@@ -70,6 +72,13 @@ class ProxySpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RefitSpec:
+    """What happens to the proxy runs when domains come, change or go."""
+
+    way: Way = "extend"
+
+
+@dataclass(frozen=True, kw_only=True)
 class FullSpec:
     """The runs that the weights are for, and their baselines."""
 
@@ -101,6 +110,7 @@ class Experiment:
     model: ModelSpec = field(default_factory=ModelSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
     proxy: ProxySpec = field(default_factory=ProxySpec)
+    refit: RefitSpec = field(default_factory=RefitSpec)
     proxy_model: ModelSpec | None = None  # None: the full run's model, as in the paper
     objective: Objective = field(default_factory=Objective)
     constraints: Constraints = field(default_factory=Constraints)

@@ -236,6 +236,10 @@ class AutoScale:
         small, large = self.scales
         return {**large.labels(problem), **small.labels(problem)}
 
+    def fits(self, problem: Problem, results: Sequence[ProxyResult]) -> dict[str, DDOFit]:
+        """Curves and optimum by scale."""
+        return {d.scale: d.fit(problem, results) for d in self.scales}
+
     def propose(self, problem: Problem, results: Sequence[ProxyResult]) -> Proposal:
         """Weights at the full run's budget."""
         # asked for both scales at once, so that a message names all missing runs

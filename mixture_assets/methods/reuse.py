@@ -30,6 +30,7 @@ from mixture_assets.core.problem import (
 from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.base import losses_of, proposal
 from mixture_assets.methods.ddo import DDO
+from mixture_assets.methods.fit import DDOFit
 
 GROUP = "(unchanged)"  # no domain can have this name
 
@@ -56,20 +57,19 @@ class Reuse:
         names = self.inner.labels(self._grouped(problem))
         return {run.digest: names[inner] for run, inner in self._unfolded(problem)}
 
+    def fits(self, problem: Problem, results: Sequence[ProxyResult]) -> dict[str, DDOFit]:
+        """The inner method's curves and optimum by scale; none where nothing is searched."""
+        if not self._is_search(problem):
+            return {}
+        return self.inner.fits(self._grouped(problem), self._folded(problem, results))
+
     def propose(self, problem: Problem, results: Sequence[ProxyResult]) -> Proposal:
         """The group's weight shared out in its frozen ratios."""
         ratios = self._ratios(problem)
         if not self._is_search(problem):
             return proposal(problem, method="reuse", mixture=ratios)
-        losses_of(self.labels(problem), results, method="reuse")  # names missing runs as trained
         asked = {run.digest: inner for run, inner in self._unfolded(problem)}
-        by_inner = {run.digest: run for run in self.inner.plan(self._grouped(problem))}
-        renamed = [
-            dataclasses.replace(r, run=by_inner[asked[r.run.digest]])
-            for r in results
-            if r.run.digest in asked
-        ]
-        found = self.inner.propose(self._grouped(problem), renamed)
+        found = self.inner.propose(self._grouped(problem), self._folded(problem, results))
         return proposal(
             problem,
             method="reuse",
@@ -84,6 +84,17 @@ class Reuse:
             fits=[_refitted(fit, asked) for fit in found.fits],
             notes=found.notes,
         )
+
+    def _folded(self, problem: Problem, results: Sequence[ProxyResult]) -> list[ProxyResult]:
+        """The results under the inner method's runs."""
+        losses_of(self.labels(problem), results, method="reuse")  # names missing runs as trained
+        asked = {run.digest: inner for run, inner in self._unfolded(problem)}
+        inner = {run.digest: run for run in self.inner.plan(self._grouped(problem))}
+        return [
+            dataclasses.replace(r, run=inner[asked[r.run.digest]])
+            for r in results
+            if r.run.digest in asked
+        ]
 
     def _is_search(self, problem: Problem) -> bool:
         return bool(set(problem.domains) - set(self.frozen))
