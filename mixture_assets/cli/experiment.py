@@ -183,13 +183,8 @@ def refit(experiment: Path | None, way: Any, as_json: bool) -> None:
         return
     for option in options:
         click.echo(option_line(option, is_chosen=False))
-    counts: dict[tuple[str, str, str], int] = {}
-    for row in validity:
-        key = (row["way"], row["fate"], row["reason"])
-        counts[key] = counts.get(key, 0) + 1
     click.echo()
-    body = [(w, f, str(n), reason) for (w, f, reason), n in counts.items()]
-    print_table(("way", "earlier runs are", "runs", "because"), body)
+    print_table(*summaries.fate_table(validity))
     click.echo("next: mixture refit --way WAY, or mixture run")
 
 
