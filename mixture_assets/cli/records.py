@@ -21,11 +21,20 @@ from mixture_assets.cli.app import (
 @experiment_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-def query(sql: str, experiment: Path | None, as_json: bool, as_csv: bool) -> None:
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Seconds that the query may take.",
+)
+def query(sql: str, experiment: Path | None, as_json: bool, as_csv: bool, timeout: float) -> None:
     """Answer one read-only SQL query over the records. Tables: docs/store.md."""
+    from mixture_assets.store.limits import capped_memory
     from mixture_assets.store.query import query as run_query
 
-    result = run_query(store_of(experiment), sql)
+    with capped_memory():
+        result = run_query(store_of(experiment), sql, seconds=timeout)
     if as_json:
         click.echo(result.to_json())
     elif as_csv:
