@@ -324,6 +324,8 @@ def run_all(
     full_runs = plan_full_runs(workspace, corpus, proposal)
     to_train = len(missing_runs(workspace, full_runs))
     say(f"full runs: {len(full_runs)} planned, {to_train} to train")
+    if trained + to_train:
+        _report_paths(workspace).markdown.unlink(missing_ok=True)  # written last: it says "done"
     train(workspace, full_runs, on_settled=on_settled)
     comparisons = compare_runs(workspace, proposal_id, full_runs)
     record_costs(workspace, proposal_id, proxies, "proxy")
@@ -356,7 +358,11 @@ def make_report(workspace: Workspace, proposal_id: str) -> ReportPaths:
 
 def _written_report(workspace: Workspace, proposal_id: str) -> ReportPaths | None:
     """The page as it is, if it is about this proposal; drawing it takes seconds."""
-    folder = workspace.store / "reports" / workspace.experiment.name
-    paths = ReportPaths(folder / "report.html", folder / "report.md")
+    paths = _report_paths(workspace)
     is_there = paths.html.exists() and paths.markdown.exists()
     return paths if is_there and proposal_id in paths.markdown.read_text("utf-8") else None
+
+
+def _report_paths(workspace: Workspace) -> ReportPaths:
+    folder = workspace.store / "reports" / workspace.experiment.name
+    return ReportPaths(folder / "report.html", folder / "report.md")

@@ -1,6 +1,7 @@
 """The command itself: options that verbs share, how answers are printed, how errors end."""
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ class _Group(click.Group):
 
 
 def main() -> None:
-    """Entry point: exit code 0 for success, 1 for a user's mistake, 2 for a bug."""
+    """Entry point: exit code 0 for success, 1 for a user's mistake, 2 for a bug, 130 if stopped."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Abort:
@@ -48,6 +50,11 @@ def main() -> None:
         traceback.print_exc()
         click.echo("this is a bug of mixture_assets: please report it", err=True)
         sys.exit(2)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    """SIGTERM, which ends a process without its `finally`, is taken for a Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

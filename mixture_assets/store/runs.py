@@ -202,7 +202,8 @@ class RunFolder:
             is_mine = _claim(descriptor)
             if is_mine:
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+                with contextlib.suppress(OSError):  # a full disk: the id is for people alone
+                    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             try:
                 yield is_mine
             finally:
@@ -299,14 +300,16 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Wait until all rows are on the disk."""
-        os.fsync(self._descriptor)
+        with full_disk_named(self.path):
+            os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Sync and let go of the file; safe to call twice."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             try:
-                os.fsync(descriptor)
+                with full_disk_named(self.path):
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
 

@@ -1,5 +1,6 @@
 """Works through a list of runs, one at a time, beside other workers with the same list."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -71,8 +72,9 @@ def _try_to_train(store: Path, run_id: str, stop: _StopRequest) -> bool:
         with open(folder.path / "log.txt", "a", buffering=1, encoding="utf-8") as log:
 
             def say(line: str) -> None:
-                print(line, file=log)
-                print(f"run {run_id} {line}", flush=True)  # noqa: T201 - the pool reads it
+                with contextlib.suppress(OSError):  # a full disk: lines are not worth a training
+                    print(f"run {run_id} {line}", flush=True)  # noqa: T201 - the pool reads it
+                    print(line, file=log)
 
             say("taken")
             try:
