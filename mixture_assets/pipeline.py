@@ -313,7 +313,7 @@ def run_all(
     """Every step, in order. What is done already is only looked up."""
     say("data: landing, tokenizing")
     land(workspace)
-    corpus = build_corpus(workspace)
+    corpus = build_corpus(workspace, say=say)
     search = decide(workspace, corpus, say=say)
     proxies = plan_proxies(workspace, corpus)
     trained = len(missing_runs(workspace, proxies))

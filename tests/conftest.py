@@ -14,6 +14,7 @@ store = "store"
 root = "raw"
 validation_fraction = 0.2
 validation_tokens = 600
+settle_seconds = 0
 [tokenizer]
 vocab_size = 320
 [model]

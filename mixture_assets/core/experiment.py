@@ -44,6 +44,7 @@ class DataSpec:
     validation_fraction: float = 0.05  # of a domain's documents, by content hash
     validation_tokens: int = 16_384  # evaluated per domain
     max_shared: float = 0.1  # share of documents that two domains may have in common
+    settle_seconds: float = 10.0  # a folder without a _SUCCESS has landed when unchanged so long
     datasets: Mapping[str, DatasetSource] = field(default_factory=dict)  # by domain
 
 
@@ -231,6 +232,7 @@ def _check(experiment: Experiment, where: str) -> None:
         (e.tokenizer.sample_bytes_per_domain > 0, "tokenizer: sample_bytes_per_domain", "> 0"),
         (0 <= e.data.max_shared <= 1, "data: max_shared", "in [0, 1]"),
         (e.data.txt_document_chars >= 0, "data: txt_document_chars", ">= 0"),
+        (e.data.settle_seconds >= 0, "data: settle_seconds", ">= 0"),
         (e.compute.workers >= 0, "compute: workers", ">= 0"),
         (e.training.threads > 0, "training: threads", "> 0"),
         (e.training.learning_rate > 0, "training: learning_rate", "> 0"),

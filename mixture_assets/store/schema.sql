@@ -39,6 +39,21 @@ CREATE TABLE domain (           -- training tokens and validation documents of a
     validation_documents BIGINT,
     PRIMARY KEY (token_set_id, domain)
 );
+CREATE TABLE domain_event (     -- what became of a domain's raw files
+    event_id VARCHAR,
+    experiment VARCHAR,
+    domain VARCHAR,
+    event VARCHAR,              -- landed, grew, shrank, changed, vanished, returned, quarantined, released
+    number BIGINT,              -- of this domain's events, from 1
+    fingerprint VARCHAR,        -- of names, sizes and times of the shards
+    previous_fingerprint VARCHAR,
+    n_shards BIGINT,
+    n_bytes BIGINT,             -- of the shards as they lie there
+    reason VARCHAR,
+    hint VARCHAR,               -- what to do about it
+    seen_at TIMESTAMP,
+    PRIMARY KEY (event_id)
+);
 CREATE TABLE run (
     run_id VARCHAR,             -- digest of `spec`; names the run folder
     purpose VARCHAR,            -- 'proxy' or 'full'
