@@ -21,6 +21,10 @@ class MixtureError(ValueError):
         return next((n.removeprefix("hint: ") for n in notes if n.startswith("hint: ")), "")
 
 
+class MachineError(MixtureError):
+    """A fault of the machine, told like a mistake: a full disk. The same input may do later."""
+
+
 class MixtureWarning(UserWarning):
     """The result is right, but the reader may be surprised."""
 
