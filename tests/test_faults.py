@@ -78,10 +78,12 @@ def lengthened(workspace, n_tokens, **training):
 
 def end_all(process):
     """What a restart of the machine does to them."""
-    for child in children(process.pid):
-        os.kill(child, signal.SIGKILL)
+    workers = children(process.pid)
     process.kill()
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
     process.communicate()
+    wait_for(lambda: not set(workers) & all_pids())
 
 
 def children(pid):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.data.token_store import load_validation
 from mixture_assets.pipeline import create_runs
@@ -186,6 +186,20 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_old_one(planned, tmp_path):
         save_checkpoint(folder, state.model, state.optimizer, Progress(9, 9.9))
     assert [p.name for p in folder.iterdir()] == ["latest.safetensors"]
     assert load_checkpoint(folder, state.model, state.optimizer) == Progress(3, 1.5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+def test_a_checkpoint_that_was_cut_off_is_told_and_costs_the_steps(planned, tmp_path, share):
+    workspace, run = planned
+    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    save_checkpoint(tmp_path, state.model, state.optimizer, Progress(3, 1.5))
+    content = (tmp_path / "latest.safetensors").read_bytes()
+    (tmp_path / "latest.safetensors").write_bytes(content[: int(len(content) * share)])
+    with pytest.warns(MixtureWarning, match="is damaged .*: the run starts from step 0"):
+        assert load_checkpoint(tmp_path, state.model, state.optimizer) is None
+    assert not any(state.optimizer.state.values())
+    assert all(torch.equal(before[n], p) for n, p in state.model.named_parameters())
 
 
 def test_a_model_on_a_full_disk_leaves_nothing_half_written(planned):
