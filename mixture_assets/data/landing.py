@@ -4,12 +4,10 @@ import hashlib
 from pathlib import PurePosixPath
 from typing import Any
 
-from fsspec.core import url_to_fs
-
 from mixture_assets.core.digest import DIGEST_CHARS
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.names import validate_domain
-from mixture_assets.data.shards import FORMATS
+from mixture_assets.data.shards import FORMATS, file_system
 
 
 def landed_domains(root: str) -> dict[str, str]:
@@ -17,7 +15,7 @@ def landed_domains(root: str) -> dict[str, str]:
 
     A folder without a shard, or with a name that no domain can have, has not landed.
     """
-    fs, path = url_to_fs(str(root))
+    fs, path = file_system(str(root))
     if not fs.isdir(path):
         return {}
     folders = {PurePosixPath(name).name: name for name in fs.ls(path, detail=False)}
@@ -25,7 +23,8 @@ def landed_domains(root: str) -> dict[str, str]:
     for domain, folder in sorted(folders.items()):
         shards = _shards(fs, folder) if _can_be_domain(domain) and fs.isdir(folder) else []
         if shards:
-            found[domain] = hashlib.sha256("\n".join(shards).encode()).hexdigest()[:DIGEST_CHARS]
+            lines = "\n".join(shards).encode("utf-8", "surrogateescape")  # names are any bytes
+            found[domain] = hashlib.sha256(lines).hexdigest()[:DIGEST_CHARS]
     return found
 
 

@@ -59,7 +59,7 @@ def discover(root: str, *, cache: Path, domains: Sequence[str] = ()) -> dict[str
     """
     for name in domains:
         validate_domain(name)
-    fs, path = url_to_fs(str(root))
+    fs, path = file_system(str(root))
     folders = _folders(fs, path, str(root))
     wanted = sorted(domains) if domains else sorted(folders)
     for name in wanted:
@@ -75,6 +75,20 @@ def discover(root: str, *, cache: Path, domains: Sequence[str] = ()) -> dict[str
     if any(known.get(url) != entry for url, entry in fresh.items()):
         write_json(cache, {**known, **fresh})
     return found
+
+
+def file_system(root: str) -> tuple[Any, str]:
+    """What reads a root, and the root's path in it."""
+    try:
+        if "::" in root:  # chained file systems read what a file in the root tells them to
+            raise ValueError("'::' is not supported")
+        fs, path = url_to_fs(root)
+        return fs, str(path)
+    except (ValueError, ImportError, OSError) as error:
+        raise MixtureError(
+            f"the root {root!r} cannot be opened: {error}",
+            hint="[data] root is a folder, or a URL such as s3://bucket/raw",
+        ) from error
 
 
 def _folders(fs: Any, path: str, root: str) -> dict[str, str]:
