@@ -56,7 +56,7 @@ def _data_rules(e: "Experiment") -> Iterator[Rule]:
     yield 0 < data.validation_fraction < 1, "data: validation_fraction", "between 0 and 1"
     yield 0 < data.validation_tokens <= _MOST_BYTES, "data: validation_tokens", limit
     yield 0 <= data.max_shared <= 1, "data: max_shared", "in [0, 1]"
-    yield data.settle_seconds >= 0, "data: settle_seconds", ">= 0"
+    yield 0 <= data.settle_seconds <= 86_400, "data: settle_seconds", "from 0 to 86400, a day"
     yield 0 <= data.txt_document_chars <= 1 << 26, "data: txt_document_chars", "from 0 to 2^26"
     yield bool(data.root or data.datasets), "data: root", "a folder, unless there are datasets"
     yield is_local or not data.harvest, "data: root", "a local folder, for a harvest"
