@@ -11,6 +11,7 @@ from mixture_assets import quarantine
 from mixture_assets.arrivals import Arrivals, Say, await_landing, not_settled, survey
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.names import validate_domain
 from mixture_assets.data.audit import DomainAudit, audit_domain
 from mixture_assets.data.datasets_source import land_dataset
 from mixture_assets.data.harvest import harvest
@@ -293,6 +294,7 @@ def save_corpus(workspace: Workspace, corpus: Corpus) -> str:
 
 def load_corpus(workspace: Workspace, corpus_id: str) -> Corpus | None:
     """A saved corpus; None if this store or this experiment never had it."""
+    validate_domain(corpus_id, noun="name of a corpus")
     content = read_json_object(workspace.store / "corpora" / f"{corpus_id}.json")
     if content is None or content["experiment"] != workspace.experiment.name:
         return None
