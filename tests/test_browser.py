@@ -151,7 +151,7 @@ def test_materialize_all_makes_every_asset_and_every_check_passes(server, page):
     materialize_all(page, server)
     wait_until(lambda: all_made(server), "every asset", seconds=PATIENCE, pause=1)
     found = wait_until(lambda: all_checked(server), "every check", seconds=30)
-    assert len(found) == 7
+    assert len(found) == 8
     assert set(found.values()) == {"SUCCEEDED"}
 
 
