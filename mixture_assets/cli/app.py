@@ -113,9 +113,15 @@ def only_experiment() -> Path:
 
 def store_of(experiment: Path | None) -> Path:
     """The store, without loading what only training needs."""
+    return name_and_store_of(experiment)[1]
+
+
+def name_and_store_of(experiment: Path | None) -> tuple[str, Path]:
+    """The experiment's name, and its store."""
     from mixture_assets.core.experiment import load_experiment
 
-    return load_experiment(experiment or only_experiment()).store_path
+    found = load_experiment(experiment or only_experiment())
+    return found.name, found.store_path
 
 
 def print_json(value: Any) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mixture_assets.store import database
+from mixture_assets.store.domain_log import note_bad
 from mixture_assets.store.query import index, query
 
 TEXT = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
@@ -27,6 +28,7 @@ def test_every_documented_query_runs_and_finds_something(store: Path, sql: str) 
     (store / "runs" / "r9").mkdir()
     spec = (store / "runs" / "r0" / "spec.json").read_text()
     (store / "runs" / "r9" / "spec.json").write_text(spec)  # planned, so that one is not done
+    note_bad(store, "demo", "code", "'code/0.jsonl' is not UTF-8", "convert it")
     assert query(store, sql).rows
 
 
