@@ -16,7 +16,7 @@ from mixture_assets.data.shards import RawShard, discover
 from mixture_assets.data.token_store import DomainTokens, build_domain, check_overlap
 from mixture_assets.data.tokenize import TokenShard, tokenize_shard
 from mixture_assets.data.tokenizer import FrozenTokenizer, load_tokenizer, train_tokenizer
-from mixture_assets.lineage import domain_rows
+from mixture_assets.lineage import Inputs, domain_rows, experiment_inputs, input_rows
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import write_record
 
@@ -185,13 +185,22 @@ def store_domains(
 def finish_corpus(
     workspace: Workspace, tokenizer: FrozenTokenizer, domains: Mapping[str, DomainTokens]
 ) -> Corpus:
-    """Check the domains against each other."""
+    """Check the domains against each other, and record what the experiment says now."""
     check_overlap(
         list(domains.values()),
         store=workspace.store,
         max_shared=workspace.experiment.data.max_shared,
     )
-    return Corpus(tokenizer, dict(domains))
+    corpus = Corpus(tokenizer, dict(domains))
+    name = workspace.experiment.name
+    rows = input_rows(f"experiment:{name}", inputs_of(workspace, corpus))
+    write_record(workspace.store, "experiment_input", digest(name), {"input": rows})
+    return corpus
+
+
+def inputs_of(workspace: Workspace, corpus: Corpus) -> Inputs:
+    """What the experiment's results depend on, as it is now."""
+    return experiment_inputs(workspace.experiment, corpus.tokenizer.digest, corpus.domains)
 
 
 def audit(workspace: Workspace, corpus: Corpus) -> list[DomainAudit]:
