@@ -25,7 +25,7 @@ from mixture_assets.data.tokenizer import (
     train_tokenizer,
     unreadable_samples,
 )
-from mixture_assets.lineage import domain_rows
+from mixture_assets.lineage import Inputs, domain_rows, experiment_inputs, input_rows
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import write_record
 from mixture_assets.workspace import Workspace
@@ -268,7 +268,21 @@ def finish_corpus(
     quarantine.require_two(workspace, distinct)
     fresh = {n: d.digest for n, d in distinct.items() if n in domains and d == domains[n]}
     quarantine.remember(workspace, fresh, maker=tokenizer.digest)
-    return Corpus(tokenizer, dict(sorted(distinct.items())))
+    corpus = Corpus(tokenizer, dict(sorted(distinct.items())))
+    _record_inputs(workspace, corpus)
+    return corpus
+
+
+def _record_inputs(workspace: Workspace, corpus: Corpus) -> None:
+    """What the experiment says now: the view `stale` compares with it."""
+    name = workspace.experiment.name
+    rows = input_rows(f"experiment:{name}", inputs_of(workspace, corpus))
+    write_record(workspace.store, "experiment_input", digest(name), {"input": rows})
+
+
+def inputs_of(workspace: Workspace, corpus: Corpus) -> Inputs:
+    """What the experiment's results depend on, as it is now."""
+    return experiment_inputs(workspace.experiment, corpus.tokenizer.digest, corpus.domains)
 
 
 def audit(workspace: Workspace, corpus: Corpus) -> list[DomainAudit]:

@@ -4,16 +4,29 @@ A weight leads to its fits, a fit to its proxy runs, a run to its token sets (th
 store's: it reads it from the run's specification), a token set to its shards.
 """
 
+import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from mixture_assets.core.digest import digest
+from mixture_assets.core.digest import canonical_json, digest
+from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.problem import CurveFit, Proposal
+from mixture_assets.core.run import METRIC_VERSION, TRAINING_VERSION, RunSpec
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.data.tokenize import TokenShard
 
 Rows = dict[str, list[dict[str, Any]]]
+Inputs = dict[tuple[str, str], str]  # (kind, name) -> value: see the table `input`
+
+PROPOSAL_VERSION = 1  # raise when a change of code changes a proposal
+
+# Of an experiment's inputs: what its weights rest on, and what only its comparisons do.
+PROPOSAL_KINDS = (
+    *("token_set", "validation_set", "tokenizer", "proxy", "proxy_model", "training"),
+    *("objective", "constraints", "budget", "code"),
+)
+COMPARISON_KINDS = ("full", "objective", "budget")
 
 
 def domain_rows(tokens: DomainTokens, token_shards: Sequence[TokenShard]) -> Rows:
@@ -114,6 +127,104 @@ def proposal_rows(
     rows["edge"] += [
         _edge(f"{proposal_id}:{d}", f"{reused_from}:{d}", "reused") for d in sorted(reused)
     ]
+    return rows
+
+
+def experiment_inputs(
+    experiment: Experiment, tokenizer: str, domains: Mapping[str, DomainTokens]
+) -> Inputs:
+    """What an experiment's file and raw folders say now, as far as results depend on it."""
+    return (
+        {("tokenizer", "tokenizer"): tokenizer}
+        | {("token_set", name): d.digest for name, d in domains.items()}
+        | {("validation_set", name): d.validation_digest for name, d in domains.items()}
+        | setting_inputs(experiment)
+    )
+
+
+def setting_inputs(experiment: Experiment) -> Inputs:
+    """The part that stands in the experiment file, and the versions of our code."""
+    e = experiment
+    full, proxy = dataclasses.asdict(e.full), dataclasses.asdict(e.proxy)
+    del full["evaluations"], proxy["evaluations"]  # how often, not what
+    tables = {
+        "model": dataclasses.asdict(e.model),
+        "proxy_model": dataclasses.asdict(e.proxy_model or e.model),
+        "training": dataclasses.asdict(e.training),
+        "proxy": proxy,
+        "objective": dataclasses.asdict(e.objective),
+        "constraints": dataclasses.asdict(e.constraints),
+        "budget": {"full.budget_tokens": full.pop("budget_tokens")},
+        "full": full,
+        "code": {
+            "training": TRAINING_VERSION,
+            "metric": METRIC_VERSION,
+            "proposal": PROPOSAL_VERSION,
+        },
+    }
+    return _settings(tables)
+
+
+def run_inputs(spec: RunSpec) -> Inputs:
+    """The same of one run."""
+    said = spec.to_json()
+    settings = {
+        "model": said["model"],
+        "training": said["training"],
+        "code": {"training": said["training_version"], "metric": said.get("metric_version")},
+    }
+    return (
+        {("tokenizer", "tokenizer"): spec.tokenizer}
+        | {("token_set", name): value for name, value in said["token_sets"].items()}
+        | {("validation_set", name): v for name, v in said.get("validation_sets", {}).items()}
+        | _settings(settings)
+    )
+
+
+def _settings(tables: Mapping[str, Mapping[str, Any]]) -> Inputs:
+    """Every key with its value as JSON; a table inside becomes 'weights.code'."""
+    found = {}
+    for kind, table in tables.items():
+        for key, value in table.items():
+            several = value if isinstance(value, Mapping) else {"": value}
+            for inner, one in several.items():
+                if one is not None:
+                    found[kind, f"{key}.{inner}".rstrip(".")] = canonical_json(one)
+    return found
+
+
+def input_rows(owner: str, inputs: Inputs, kinds: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Rows of the table `input`: of some kinds, or of all."""
+    return [
+        {"owner": owner, "kind": kind, "name": name, "value": value}
+        for (kind, name), value in sorted(inputs.items())
+        if not kinds or kind in kinds
+    ]
+
+
+def plan_rows(
+    experiment: str, headers: Sequence[Mapping[str, Any]], specs: Sequence[RunSpec]
+) -> Rows:
+    """The runs of a plan under the names that the experiment gives them, and their inputs."""
+    columns = ("run_id", "purpose", "label", "scale", "mixture_name")
+    named = [{"experiment": experiment} | {c: h[c] for c in columns} for h in headers]
+    full = {
+        h["run_id"]: spec for h, spec in zip(headers, specs, strict=True) if h["purpose"] == "full"
+    }
+    rows = [r for run_id, s in sorted(full.items()) for r in input_rows(run_id, run_inputs(s))]
+    return {"experiment_run": named, "input": rows}
+
+
+def comparison_rows(
+    experiment: Experiment, comparisons: Sequence[Mapping[str, Any]], run_ids: Sequence[str]
+) -> Rows:
+    """Comparisons, the edges to what they rest on, and the settings that they were made with."""
+    rows: Rows = {"comparison": [dict(c) for c in comparisons], "edge": [], "input": []}
+    inputs = setting_inputs(experiment)
+    for name, proposal_id in ((c["comparison_id"], c["proposal_id"]) for c in comparisons):
+        rows["edge"].append(_edge(name, proposal_id, "compared"))
+        rows["edge"] += [_edge(name, run_id, "full_run") for run_id in sorted(set(run_ids))]
+        rows["input"] += input_rows(name, inputs, COMPARISON_KINDS)
     return rows
 
 

@@ -14,14 +14,16 @@ def run_table(store: Path) -> list[dict[str, Any]]:
 
 
 def _row(folder: RunFolder) -> dict[str, Any]:
-    spec, failure = folder.spec(), folder.failure() or {}
+    status = folder.status()
+    is_ended = status in ("failed", "cancelled")
+    spec, failure = folder.spec(), (folder.failure() if is_ended else None) or {}
     return {
         "run_id": folder.run_id,
         "purpose": spec["purpose"],
         "label": spec["label"],
         "experiment": spec["experiment"],
         "budget_tokens": sum(spec["spec"]["tokens"].values()),
-        "status": folder.status(),
+        "status": status,
         "reason": failure.get("reason", ""),
     }
 

@@ -1,0 +1,51 @@
+"""An experiment whose runs are done, without training: losses follow from tokens."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from mixture_assets import pipeline
+from mixture_assets.corpus import Corpus, Workspace, build_corpus
+from mixture_assets.plans import PlannedRun, plan_full_runs, plan_proxies
+from mixture_assets.store.runs import MetricsLog, RunFolder
+from tests.store import fakes
+
+
+def loss_nats(tokens: int, seed: int) -> float:
+    """Falls with a domain's tokens; seeds differ a little."""
+    return 2 + 8 / math.sqrt(1 + tokens / 50) + 0.01 * seed
+
+
+def finish(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
+    """Write what training would leave, for runs that have no result."""
+    pipeline.create_runs(workspace, planned)
+    for run in planned:
+        folder = RunFolder(workspace.store, run.run_id)
+        if folder.result() is not None:
+            continue
+        total = run.spec.budget_tokens
+        losses = {d: loss_nats(n, run.spec.seed) for d, n in run.spec.tokens.items()}
+        with MetricsLog(folder) as log:
+            for step in (1, 2):
+                log.append(fakes.step_row(run.run_id, step))
+                for d, loss in losses.items():
+                    row = fakes.evaluation_row(run.run_id, step, d, loss + 0.3 * (2 - step))
+                    log.append(row | {"tokens": total * step // 2})
+        exact = {d: int(n) for d, n in run.spec.tokens.items()}
+        result = fakes.result(run.run_id, 2, losses)
+        folder.write_result(result | {"requested_tokens": exact, "realised_tokens": exact})
+
+
+def run_experiment(path: Path) -> tuple[Workspace, Corpus, str]:
+    """What `mixture run` does, with losses from the formula: the workspace and the proposal."""
+    workspace = Workspace.open(path)
+    corpus = build_corpus(workspace)
+    proxies = plan_proxies(workspace, corpus)
+    finish(workspace, proxies)
+    proposal_id, proposal = pipeline.propose(workspace, corpus)
+    full = plan_full_runs(workspace, corpus, proposal)
+    finish(workspace, full)
+    pipeline.compare_runs(workspace, proposal_id, full)
+    pipeline.record_costs(workspace, proposal_id, proxies, "proxy")
+    pipeline.record_costs(workspace, proposal_id, full, "full")
+    return workspace, corpus, proposal_id
