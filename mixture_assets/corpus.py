@@ -16,7 +16,8 @@ from mixture_assets.data.shards import RawShard, discover
 from mixture_assets.data.token_store import DomainTokens, build_domain, check_overlap
 from mixture_assets.data.tokenize import TokenShard, tokenize_shard
 from mixture_assets.data.tokenizer import FrozenTokenizer, load_tokenizer, train_tokenizer
-from mixture_assets.lineage import Inputs, domain_rows, experiment_inputs, input_rows
+from mixture_assets.inputs import Inputs, record_inputs, record_settings, setting_inputs
+from mixture_assets.lineage import corpus_inputs, domain_rows
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import write_record
 
@@ -29,9 +30,10 @@ class Workspace:
 
     @classmethod
     def open(cls, path: Path) -> "Workspace":
-        """Read an experiment file and make its store."""
+        """Read an experiment file, make its store, and note there what the file says."""
         workspace = cls(load_experiment(path))
         workspace.store.mkdir(parents=True, exist_ok=True)
+        record_settings(workspace.experiment)
         return workspace
 
     @property
@@ -192,15 +194,15 @@ def finish_corpus(
         max_shared=workspace.experiment.data.max_shared,
     )
     corpus = Corpus(tokenizer, dict(domains))
-    name = workspace.experiment.name
-    rows = input_rows(f"experiment:{name}", inputs_of(workspace, corpus))
-    write_record(workspace.store, "experiment_input", digest(name), {"input": rows})
+    inputs = corpus_inputs(tokenizer.digest, corpus.domains)
+    record_inputs(workspace.experiment, "corpus", inputs)
     return corpus
 
 
 def inputs_of(workspace: Workspace, corpus: Corpus) -> Inputs:
     """What the experiment's results depend on, as it is now."""
-    return experiment_inputs(workspace.experiment, corpus.tokenizer.digest, corpus.domains)
+    settings = setting_inputs(workspace.experiment)
+    return settings | corpus_inputs(corpus.tokenizer.digest, corpus.domains)
 
 
 def audit(workspace: Workspace, corpus: Corpus) -> list[DomainAudit]:
