@@ -25,7 +25,8 @@ from mixture_assets.data.tokenizer import (
     train_tokenizer,
     unreadable_samples,
 )
-from mixture_assets.lineage import Inputs, domain_rows, experiment_inputs, input_rows
+from mixture_assets.inputs import Inputs, record_inputs, setting_inputs
+from mixture_assets.lineage import corpus_inputs, domain_rows
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import write_record
 from mixture_assets.workspace import Workspace
@@ -269,20 +270,14 @@ def finish_corpus(
     fresh = {n: d.digest for n, d in distinct.items() if n in domains and d == domains[n]}
     quarantine.remember(workspace, fresh, maker=tokenizer.digest)
     corpus = Corpus(tokenizer, dict(sorted(distinct.items())))
-    _record_inputs(workspace, corpus)
+    record_inputs(workspace.experiment, "corpus", corpus_inputs(tokenizer.digest, corpus.domains))
     return corpus
-
-
-def _record_inputs(workspace: Workspace, corpus: Corpus) -> None:
-    """What the experiment says now: the view `stale` compares with it."""
-    name = workspace.experiment.name
-    rows = input_rows(f"experiment:{name}", inputs_of(workspace, corpus))
-    write_record(workspace.store, "experiment_input", digest(name), {"input": rows})
 
 
 def inputs_of(workspace: Workspace, corpus: Corpus) -> Inputs:
     """What the experiment's results depend on, as it is now."""
-    return experiment_inputs(workspace.experiment, corpus.tokenizer.digest, corpus.domains)
+    settings = setting_inputs(workspace.experiment)
+    return settings | corpus_inputs(corpus.tokenizer.digest, corpus.domains)
 
 
 def audit(workspace: Workspace, corpus: Corpus) -> list[DomainAudit]:

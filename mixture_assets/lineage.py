@@ -4,29 +4,25 @@ A weight leads to its fits, a fit to its proxy runs, a run to its token sets (th
 store's: it reads it from the run's specification), a token set to its shards.
 """
 
-import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from mixture_assets.core.digest import canonical_json, digest
+from mixture_assets.core.digest import digest
 from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.problem import CurveFit, Proposal
-from mixture_assets.core.run import METRIC_VERSION, TRAINING_VERSION, RunSpec
+from mixture_assets.core.run import RunSpec
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.data.tokenize import TokenShard
+from mixture_assets.inputs import (
+    COMPARISON_KINDS,
+    Inputs,
+    input_rows,
+    run_inputs,
+    setting_inputs,
+)
 
 Rows = dict[str, list[dict[str, Any]]]
-Inputs = dict[tuple[str, str], str]  # (kind, name) -> value: see the table `input`
-
-PROPOSAL_VERSION = 1  # raise when a change of code changes a proposal
-
-# Of an experiment's inputs: what its weights rest on, and what only its comparisons do.
-PROPOSAL_KINDS = (
-    *("token_set", "validation_set", "tokenizer", "proxy", "proxy_model", "training"),
-    *("objective", "constraints", "budget", "code"),
-)
-COMPARISON_KINDS = ("full", "objective", "budget")
 
 
 def domain_rows(tokens: DomainTokens, token_shards: Sequence[TokenShard]) -> Rows:
@@ -130,76 +126,13 @@ def proposal_rows(
     return rows
 
 
-def experiment_inputs(
-    experiment: Experiment, tokenizer: str, domains: Mapping[str, DomainTokens]
-) -> Inputs:
-    """What an experiment's file and raw folders say now, as far as results depend on it."""
+def corpus_inputs(tokenizer: str, domains: Mapping[str, DomainTokens]) -> Inputs:
+    """What an experiment's raw folders say now, as far as results depend on it."""
     return (
         {("tokenizer", "tokenizer"): tokenizer}
         | {("token_set", name): d.digest for name, d in domains.items()}
         | {("validation_set", name): d.validation_digest for name, d in domains.items()}
-        | setting_inputs(experiment)
     )
-
-
-def setting_inputs(experiment: Experiment) -> Inputs:
-    """The part that stands in the experiment file, and the versions of our code."""
-    e = experiment
-    full, proxy = dataclasses.asdict(e.full), dataclasses.asdict(e.proxy)
-    del full["evaluations"], proxy["evaluations"]  # how often, not what
-    tables = {
-        "model": dataclasses.asdict(e.model),
-        "proxy_model": dataclasses.asdict(e.proxy_model or e.model),
-        "training": dataclasses.asdict(e.training),
-        "proxy": proxy,
-        "objective": dataclasses.asdict(e.objective),
-        "constraints": dataclasses.asdict(e.constraints),
-        "budget": {"full.budget_tokens": full.pop("budget_tokens")},
-        "full": full,
-        "code": {
-            "training": TRAINING_VERSION,
-            "metric": METRIC_VERSION,
-            "proposal": PROPOSAL_VERSION,
-        },
-    }
-    return _settings(tables)
-
-
-def run_inputs(spec: RunSpec) -> Inputs:
-    """The same of one run."""
-    said = spec.to_json()
-    settings = {
-        "model": said["model"],
-        "training": said["training"],
-        "code": {"training": said["training_version"], "metric": said.get("metric_version")},
-    }
-    return (
-        {("tokenizer", "tokenizer"): spec.tokenizer}
-        | {("token_set", name): value for name, value in said["token_sets"].items()}
-        | {("validation_set", name): v for name, v in said.get("validation_sets", {}).items()}
-        | _settings(settings)
-    )
-
-
-def _settings(tables: Mapping[str, Mapping[str, Any]]) -> Inputs:
-    """Every key with its value as JSON; a table inside becomes 'weights.code'."""
-    found = {}
-    for kind, table in tables.items():
-        for key, value in table.items():
-            several = value if isinstance(value, Mapping) else {"": value}
-            for inner, one in several.items():
-                if one is not None:
-                    found[kind, f"{key}.{inner}".rstrip(".")] = canonical_json(one)
-    return found
-
-
-def input_rows(owner: str, inputs: Inputs, kinds: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Rows of the table `input`: of some kinds, or of all."""
-    return [
-        {"owner": owner, "kind": kind, "name": name, "value": value}
-        for (kind, name), value in sorted(inputs.items())
-        if not kinds or kind in kinds
-    ]
 
 
 def plan_rows(

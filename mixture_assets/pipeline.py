@@ -21,14 +21,8 @@ from mixture_assets.core.problem import Proposal, ProxyResult
 from mixture_assets.core.units import flops_text
 from mixture_assets.corpus import Corpus, Workspace, build_corpus, inputs_of, land
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
-from mixture_assets.lineage import (
-    PROPOSAL_KINDS,
-    PROPOSAL_VERSION,
-    comparison_rows,
-    input_rows,
-    plan_rows,
-    proposal_rows,
-)
+from mixture_assets.inputs import PROPOSAL_KINDS, PROPOSAL_VERSION, input_rows
+from mixture_assets.lineage import comparison_rows, plan_rows, proposal_rows
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.plans import (
     PlannedRun,

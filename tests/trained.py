@@ -10,10 +10,12 @@ from mixture_assets.plans import PlannedRun, plan_full_runs, plan_proxies
 from mixture_assets.store.runs import MetricsLog, RunFolder
 from tests.store import fakes
 
+Trained = tuple[Path, Workspace, Corpus, str]  # file, workspace, corpus, proposal id
 
-def loss_nats(tokens: int, seed: int) -> float:
-    """Falls with a domain's tokens; seeds differ a little."""
-    return 2 + 8 / math.sqrt(1 + tokens / 50) + 0.01 * seed
+
+def loss_nats(domain: str, tokens: int, seed: int) -> float:
+    """Falls with a domain's tokens, at its own rate; seeds lie 0.01 apart."""
+    return 2 + len(domain) / math.sqrt(1 + tokens / 50) + 0.01 * seed
 
 
 def finish(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
@@ -24,7 +26,7 @@ def finish(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
         if folder.result() is not None:
             continue
         total = run.spec.budget_tokens
-        losses = {d: loss_nats(n, run.spec.seed) for d, n in run.spec.tokens.items()}
+        losses = {d: loss_nats(d, n, run.spec.seed) for d, n in run.spec.tokens.items()}
         with MetricsLog(folder) as log:
             for step in (1, 2):
                 log.append(fakes.step_row(run.run_id, step))
