@@ -17,7 +17,7 @@ PROPOSAL_VERSION = 1  # raise when a change of code changes a proposal
 # Of an experiment's inputs: what its weights rest on, and what only its comparisons do.
 PROPOSAL_KINDS = (
     *("token_set", "validation_set", "tokenizer", "proxy", "proxy_model", "training"),
-    *("objective", "constraints", "budget", "code"),
+    *("objective", "constraints", "budget", "training_code", "code"),
 )
 COMPARISON_KINDS = ("full", "objective", "budget")
 
@@ -36,11 +36,8 @@ def setting_inputs(experiment: Experiment) -> Inputs:
         "constraints": dataclasses.asdict(e.constraints),
         "budget": {"full.budget_tokens": full.pop("budget_tokens")},
         "full": full,
-        "code": {
-            "training": TRAINING_VERSION,
-            "metric": METRIC_VERSION,
-            "proposal": PROPOSAL_VERSION,
-        },
+        "training_code": {"version": TRAINING_VERSION},
+        "code": {"metric": METRIC_VERSION, "proposal": PROPOSAL_VERSION},
     }
     return _settings(tables)
 
@@ -51,7 +48,7 @@ def run_inputs(spec: RunSpec) -> Inputs:
     settings = {
         "model": said["model"],
         "training": said["training"],
-        "code": {"training": said["training_version"]},
+        "training_code": {"version": said["training_version"]},
     }
     return (
         {("tokenizer", "tokenizer"): spec.tokenizer}

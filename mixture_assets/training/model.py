@@ -33,7 +33,7 @@ def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> Pretra
         config = AutoConfig.for_model(spec.family, **{**common, **shape, **spec.overrides})
     except StrictDataclassError as error:
         raise MixtureError(
-            f"[model] does not make a {spec.family!r}: {' '.join(str(error).split())}",
+            f"[model] does not make a {spec.family!r}: {_words(error)}",
             hint="see overrides in the experiment file",
         ) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -62,9 +62,14 @@ def _from_config(spec: ModelSpec, config: PretrainedConfig, **options: Any) -> P
 
 def _unbuildable(spec: ModelSpec, error: Exception) -> MixtureError:
     return MixtureError(
-        f"[model] does not make a {spec.family!r}: {type(error).__name__}: {error}",
+        f"[model] does not make a {spec.family!r}: {_words(error)}",
         hint="see family, sizes and overrides in the experiment file",
     )
+
+
+def _words(error: Exception) -> str:
+    """Another library's error on one line, its kind first, without the full stop."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". ")
 
 
 def build_model(
