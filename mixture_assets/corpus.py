@@ -1,9 +1,11 @@
 """From raw shards to training tokens: the data steps of the pipeline, on one experiment."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mixture_assets import quarantine
 from mixture_assets.arrivals import Arrivals, Say, await_landing, not_settled, survey
@@ -117,10 +119,12 @@ def _refuse(workspace: Workspace, arrivals: Arrivals, domain: str, error: Mixtur
 def freeze_tokenizer(
     workspace: Workspace, shards: Mapping[str, Sequence[RawShard]]
 ) -> FrozenTokenizer:
-    """The experiment's tokenizer: trained once on a balanced sample, or loaded by name."""
+    """The experiment's tokenizer: loaded by name, pinned, or trained on a balanced sample."""
     e = workspace.experiment
     if e.tokenizer.name:
         tokenizer = load_tokenizer(e.beside(e.tokenizer.name), store=workspace.store)
+    elif pinned := _pinned_tokenizer(workspace):
+        tokenizer = pinned
     else:
         tokenizer = train_tokenizer(
             shards,
@@ -138,6 +142,36 @@ def freeze_tokenizer(
     }
     write_record(workspace.store, "tokenizer", tokenizer.digest, {"tokenizer": [row]})
     return tokenizer
+
+
+def pin_tokenizer(workspace: Workspace, tokenizer: FrozenTokenizer) -> None:
+    """Keep this tokenizer for the experiment from now on: proxy runs are about to rest on it.
+
+    A domain that lands later would otherwise give another one, and with it another name to every
+    token and every run.
+    """
+    pin = {"tokenizer": tokenizer.digest, "settings": _tokenizer_settings(workspace)}
+    path = _pin_path(workspace)
+    if not workspace.experiment.tokenizer.name and read_json_object(path) != pin:
+        atomic_write_json(path, pin)
+
+
+def _pinned_tokenizer(workspace: Workspace) -> FrozenTokenizer | None:
+    pin = read_json_object(_pin_path(workspace))
+    if pin is None or pin["settings"] != _tokenizer_settings(workspace):
+        return None
+    return load_tokenizer(pin["tokenizer"], store=workspace.store)
+
+
+def _pin_path(workspace: Workspace) -> Path:
+    return workspace.store / "tokenizers" / "pinned" / f"{workspace.experiment.name}.json"
+
+
+def _tokenizer_settings(workspace: Workspace) -> dict[str, Any]:
+    """What the experiment says of its tokenizer: an edit trains another one."""
+    e = workspace.experiment
+    text = {"text_field": e.data.text_field, "txt_document_chars": e.data.txt_document_chars}
+    return dataclasses.asdict(e.tokenizer) | text
 
 
 def frozen_tokenizer(

@@ -8,8 +8,7 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping
 
 from mixture_assets.core.digest import digest
-from mixture_assets.core.errors import MixtureError, MixtureWarning
-from mixture_assets.core.files import is_disk_full
+from mixture_assets.core.errors import MachineError, MixtureError, MixtureWarning
 from mixture_assets.data.overlap import read_hashes, worst_overlap
 from mixture_assets.data.token_store import DomainTokens, find_domain
 from mixture_assets.store.domain_log import DomainState, note_bad, note_good, read_domains
@@ -31,7 +30,7 @@ def is_named(workspace: Workspace, domain: str) -> bool:
 def leave_out(
     workspace: Workspace, domain: str, error: MixtureError, *, fingerprint: str = ""
 ) -> None:
-    """Quarantine a domain and warn; raises if it is named, or if the disk is full.
+    """Quarantine a domain and warn; raises if it is named, or if the machine is at fault.
 
     Args:
         workspace: Whose domain it is.
@@ -39,7 +38,7 @@ def leave_out(
         error: What is wrong with it.
         fingerprint: Of files that need not be read again until they change.
     """
-    if is_named(workspace, domain) or is_disk_full(error.__cause__ or error):
+    if is_named(workspace, domain) or isinstance(error, MachineError):
         raise error
     key = _key(workspace, fingerprint) if fingerprint else ""
     name = workspace.experiment.name

@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fsspec.core import url_to_fs
-
 from mixture_assets.core.digest import DIGEST_CHARS
-from mixture_assets.data.shards import format_of, is_half_written, is_local, is_visible
+from mixture_assets.data.shards import file_system, format_of, is_half_written, is_local, is_visible
 
 SUCCESS = "_SUCCESS"
 _MARKER_SLACK_SECONDS = 0.5  # writing the marker changes its folder, a moment after
@@ -40,7 +38,7 @@ class Folder:
     def fingerprint(self) -> str:
         """Names the shards' names, sizes and times."""
         lines = "\n".join(f"{name} {stamp}" for name, stamp in self.shards.items())
-        return hashlib.sha256(lines.encode()).hexdigest()[:DIGEST_CHARS]
+        return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:DIGEST_CHARS]
 
     def is_settled(self, now: float, settle_seconds: float) -> bool:
         """Whether copying is over.
@@ -63,7 +61,7 @@ class Root:
 
 def look(root: str) -> Root:
     """All sub-folders of a raw root; domain names are not checked."""
-    fs, path = url_to_fs(str(root))
+    fs, path = file_system(str(root))
     if is_local(fs):
         return _look_local(Path(path))
     fs.invalidate_cache()  # a sensor lives for days, and listings are kept for ever

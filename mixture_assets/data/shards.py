@@ -75,7 +75,7 @@ def discover(
     """
     for name in domains:
         validate_domain(name)
-    fs, path = url_to_fs(str(root))
+    fs, path = file_system(str(root))
     folders = _folders(fs, path, str(root))
     wanted = sorted(domains) if domains else sorted(folders)
     for name in wanted:
@@ -110,6 +110,20 @@ def _reading(domain: str) -> Iterator[None]:
         raise MixtureError(
             f"a shard of {domain!r} cannot be read: {error.strerror}: {error.filename!r}",
             hint="give read access, or wait until copying is over",
+        ) from error
+
+
+def file_system(root: str) -> tuple[Any, str]:
+    """What reads a root, and the root's path in it."""
+    try:
+        if "::" in root:  # chained file systems read what a file in the root tells them to
+            raise ValueError("'::' is not supported")
+        fs, path = url_to_fs(root)
+        return fs, str(path)
+    except (ValueError, ImportError, OSError) as error:
+        raise MixtureError(
+            f"the root {root!r} cannot be opened: {error}",
+            hint="[data] root is a folder, or a URL such as s3://bucket/raw",
         ) from error
 
 

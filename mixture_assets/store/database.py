@@ -126,6 +126,12 @@ def remove(path: Path) -> None:
         each.unlink(missing_ok=True)
 
 
+def replace(path: Path, new: Path) -> None:
+    """Put another index in place of this one. Its log goes first: it is not the new one's."""
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    os.replace(new, path)
+
+
 @functools.cache
 def tables() -> dict[str, dict[str, str]]:
     """Type by column by table, as schema.sql has them."""

@@ -110,14 +110,9 @@ def _n_waiting(store: Path) -> tuple[int, bool]:
 
 def _fill_file(path: Path, found: Scan) -> tuple[dict[str, int], list[str]]:
     """Fill the database file; one that is damaged or of another version is made anew."""
-    for _ in range(2):
-        is_new = not path.exists()
-        if is_new:
-            database.remove(path)  # a log without its database
+    if path.exists():
         try:
             with database.opened(path) as connection:
-                if is_new:
-                    database.create_schema(connection)
                 if database.has_schema(connection):
                     return fill(connection, found)
         except Broken as error:
@@ -126,8 +121,18 @@ def _fill_file(path: Path, found: Scan) -> tuple[dict[str, int], list[str]]:
                 MixtureWarning,
                 stacklevel=4,
             )
-        database.remove(path)
-    raise Broken(f"{path} cannot be made")
+    return _made_anew(path, found)
+
+
+def _made_anew(path: Path, found: Scan) -> tuple[dict[str, int], list[str]]:
+    """Fill a new file aside and give it its name: nobody ever sees an index half made."""
+    aside = path.with_name(f".{path.name}.new")  # one name is enough: we hold the lock
+    database.remove(aside)
+    with database.opened(aside) as connection:
+        database.create_schema(connection)
+        answer = fill(connection, found)
+    database.replace(path, aside)
+    return answer
 
 
 def _difference(

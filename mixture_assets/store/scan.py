@@ -23,10 +23,17 @@ def scan(store: Path) -> Scan:
     found = Scan()
     for run in list_runs(store):
         name = f"runs/{run.run_id}"
-        files = (run.spec_path, run.metrics_path, run.result_path, run.failure_path)
+        files = (
+            run.spec_path,
+            run.metrics_path,
+            run.result_path,
+            run.failure_path,
+            run.losses_path,
+        )
         stats = [_stat(path) for path in files]
         # The status too: a killed process lets go of its lock without touching a file.
-        found.fingerprints[name] = " ".join([_status(run), *map(_text, stats)])
+        texts = [*map(_text, stats), str(_n_losses(run))]
+        found.fingerprints[name] = " ".join([_status(run), *texts])
         found.touched_ns[name] = max(s.st_mtime_ns for s in stats if s) if any(stats) else 0
         found.runs[name] = run
     for path in sorted((store / "records").glob("*/*.json")):
@@ -44,6 +51,14 @@ def _stat(path: Path) -> os.stat_result | None:
         return path.stat()
     except FileNotFoundError:
         return None
+
+
+def _n_losses(run: RunFolder) -> int:
+    """A folder's time stands still between two ticks of the clock, and can be set back."""
+    try:
+        return len(os.listdir(run.losses_path))
+    except FileNotFoundError:
+        return 0
 
 
 def _text(stat: os.stat_result | None) -> str:

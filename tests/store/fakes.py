@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 DOMAINS = ("code", "prose")
+VALIDATION_SETS = {"code": "a" * 16, "prose": "b" * 16}
 TOKEN_SETS = {"code": "c0de000000000001", "prose": "9e05e00000000001"}
 
 
@@ -15,7 +16,6 @@ def spec(seed: int = 0, tokens: dict[str, int] | None = None) -> dict[str, Any]:
         "model": {"family": "llama", "width": 64},
         "training": {"batch_tokens": 128},
         "token_sets": TOKEN_SETS,
-        "validation_sets": {"code": "a" * 16, "prose": "b" * 16},
         "numeric_path": "cpu-fp32",
     }
 
@@ -30,6 +30,7 @@ def header(run_id: str, *, seed: int = 0, **changes: Any) -> dict[str, Any]:
         "mixture_name": "base",
         "created_at": "2026-01-02T03:04:05Z",
         "spec": spec(seed),
+        "measurement": {"validation_sets": VALIDATION_SETS, "evaluations": 2, "metric_version": 1},
     } | changes
 
 
@@ -54,6 +55,7 @@ def evaluation_row(run_id: str, step: int, domain: str, loss: float = 4.0) -> di
         "step": step,
         "tokens": step * 128,
         "domain": domain,
+        "validation_id": VALIDATION_SETS[domain],
         "loss_nats": loss,
         "loss_se_nats": 0.02,
         "bits_per_byte": 2.0,
@@ -81,6 +83,8 @@ def result(run_id: str, steps: int, losses: dict[str, float]) -> dict[str, Any]:
             }
             for domain, loss in losses.items()
         },
+        "validation_sets": VALIDATION_SETS,
+        "metric_version": 1,
         "requested_tokens": {"code": 640, "prose": 1280},
         "realised_tokens": {"code": 640, "prose": 1216},
         "n_params": 700_000,
