@@ -144,7 +144,8 @@ def stop(process):
     process.wait(15)
 
 
-def launch(server, *assets):
+def launch(server, *assets, domains=()):
+    """One run of these assets; partitioned ones over the first to the last of the domains."""
     selector = {
         "repositoryLocationName": "mixture_assets",
         "repositoryName": "__repository__",
@@ -152,7 +153,14 @@ def launch(server, *assets):
         "assetSelection": [{"path": [name]} for name in assets],
         "assetCheckSelection": [],
     }
-    parameters = {"mode": "default", "runConfigData": {}, "selector": selector}
+    ends = {"start": domains[0], "end": domains[-1]} if domains else {}
+    tags = [{"key": f"dagster/asset_partition_range_{e}", "value": d} for e, d in ends.items()]
+    parameters = {
+        "mode": "default",
+        "runConfigData": {},
+        "selector": selector,
+        "executionMetadata": {"tags": tags},
+    }
     return server.ask(LAUNCH, parameters=parameters)["launchPipelineExecution"]["run"]["runId"]
 
 

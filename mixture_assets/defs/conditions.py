@@ -5,16 +5,20 @@ and proposes new weights; that costs compute, so it is off until somebody turns 
 are never started by themselves.
 """
 
+import functools
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
-from mixture_assets.defs import data, mixtures, proxies
+from mixture_assets.defs import data, evaluation, mixtures, proxies, training
 
 Asset = dg.AssetsDefinition | dg.AssetSpec
 
 # Something upstream is new, nothing upstream is missing or in progress. The second half, because
-# a blocking check holds back only what is in the same run.
+# a blocking check holds back only what is in the same run. The checks of what `refit` makes have
+# a condition of their own, so that all of it is one run: plan, training, check, fit, weights.
 WHEN_READY = (
     dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
 )
@@ -29,7 +33,23 @@ _REFITTED = (
     mixtures.proposals,
     mixtures.chosen_mixture,
 )
-_CONDITIONS = {data.tokenizer.key: ONCE} | {a.key: WHEN_READY for a in (*_PREPARED, *_REFITTED)}
+# What works on the corpus as it was fixed last. It is not fixed anew under somebody's feet: what
+# lands while proxy runs train is tokenized at once, and belongs to the next plan.
+_USERS = (*_REFITTED, training.full_run, evaluation.evaluation)
+IN_USE = functools.reduce(
+    operator.or_,
+    (
+        dg.AutomationCondition.asset_matches(a.key, dg.AutomationCondition.in_progress())
+        for a in _USERS
+    ),
+).with_label("corpus_in_use")
+
+_CONDITIONS: dict[dg.AssetKey, dg.AutomationCondition[Any]] = {
+    a.key: WHEN_READY for a in (*_PREPARED, *_REFITTED)
+} | {
+    data.tokenizer.key: ONCE,
+    data.validation_set.key: WHEN_READY & ~IN_USE,
+}
 
 prepare = dg.AutomationConditionSensorDefinition(
     "prepare",

@@ -190,7 +190,7 @@ def test_training_is_switched_off_until_somebody_turns_it_on():
     status = {s.name: s.default_status for s in defs.sensors}
     assert status["prepare"] == dg.DefaultSensorStatus.RUNNING
     assert status["refit"] == dg.DefaultSensorStatus.STOPPED
-    automatic = {k for k, c in conditions._CONDITIONS.items() if c}
+    automatic = {s.key for s in defs.resolve_all_asset_specs() if s.automation_condition}
     graph = defs.resolve_asset_graph()
     targets = [s.asset_selection.resolve(graph) for s in (conditions.prepare, conditions.refit)]
     assert targets[0] | targets[1] == automatic
