@@ -32,11 +32,11 @@ from mixture_assets.core.units import bytes_text
 )
 def query(sql: str, experiment: Path | None, as_json: bool, as_csv: bool, timeout: float) -> None:
     """Answer one read-only SQL query over the records. Tables: docs/store.md."""
-    from mixture_assets.store.limits import capped_memory
+    from mixture_assets.store.limits import MAX_MEMORY_BYTES
     from mixture_assets.store.query import query as run_query
 
-    with capped_memory():
-        result = run_query(asked_store(experiment), sql, seconds=timeout)
+    store = asked_store(experiment)
+    result = run_query(store, sql, seconds=timeout, cap_bytes=MAX_MEMORY_BYTES)
     if as_json:
         click.echo(result.to_json())
     elif as_csv:

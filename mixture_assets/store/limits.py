@@ -53,12 +53,15 @@ def limited(
 
 
 @contextlib.contextmanager
-def capped_memory(n_bytes: int = MAX_MEMORY_BYTES) -> Iterator[None]:
-    """Let this process grow by so much at most: around a command that only asks.
+def capped_memory(n_bytes: int) -> Iterator[None]:
+    """Let this process grow by so much at most, or as it likes for 0.
 
     One step of a query that makes a lot of text hears no interrupt and ends only with the
     memory; without this, that of the machine. Not for a process with other work in it.
     """
+    if not n_bytes:
+        yield
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     wanted = psutil.Process().memory_info().vms + n_bytes
     limits = [x for x in (wanted, soft, hard) if x != resource.RLIM_INFINITY]

@@ -26,7 +26,7 @@ from mixture_assets.core.names import nearest
 from mixture_assets.store import database
 from mixture_assets.store.database import Broken, Busy
 from mixture_assets.store.ingest import PATIENCE_SECONDS, attempt, fill, unreadable_text
-from mixture_assets.store.limits import MAX_SECONDS, limited
+from mixture_assets.store.limits import MAX_SECONDS, capped_memory, limited
 from mixture_assets.store.read_only import check, failed
 from mixture_assets.store.scan import scan
 
@@ -36,7 +36,6 @@ _CHUNK_ROWS = 10_000
 _SETTINGS = (
     "memory_limit = '4GB'",
     "temp_directory = ''",  # what does not fit is refused: a question writes no file
-    "enable_progress_bar = false",  # it would go to stdout, where the answer goes
     "enable_external_access = false",
     "lock_configuration = true",
 )
@@ -84,15 +83,23 @@ class QueryResult:
         )
 
 
-def query(store: Path, sql: str, *, seconds: float = MAX_SECONDS) -> QueryResult:
+def query(
+    store: Path, sql: str, *, seconds: float = MAX_SECONDS, cap_bytes: int = 0
+) -> QueryResult:
     """Answer one SELECT (or EXPLAIN, DESCRIBE, SHOW, SUMMARIZE) from what the files say now.
+
+    Args:
+        store: Root of the store.
+        sql: One statement.
+        seconds: That it may take, once the index is up to date.
+        cap_bytes: That the process may grow by meanwhile; 0 where it has other work to do.
 
     Raises:
         MixtureError: The statement is not a read, names something unknown, fails, or takes
             more than `seconds`.
     """
     check(sql)  # before anything is opened
-    with _fenced(store) as connection:
+    with _fenced(store) as connection, capped_memory(cap_bytes):
         return _answer(connection, sql, seconds)
 
 

@@ -322,6 +322,49 @@ def test_a_shell_that_holds_the_database_delays_and_breaks_nothing(store: Path, 
     assert ingest(store).rows["step_metric"] == 10
 
 
+APPEND = """
+import sys, time
+from pathlib import Path
+from mixture_assets.store.runs import MetricsLog, RunFolder
+from tests.store import fakes
+run = RunFolder(Path(sys.argv[1]), "live")
+run.create(fakes.header("live"))
+with run.lock(), MetricsLog(run) as log:
+    for step in range(1, 100_000):
+        log.append(fakes.step_row("live", step))
+        print(step, flush=True)
+        time.sleep(0.005)
+"""
+
+
+def test_answers_follow_a_run_that_writes_while_a_shell_holds_the_database(store: Path) -> None:
+    """Three processes: every row that the writer said it has written is in the next answer."""
+    ingest(store)
+    holder = script(HOLD, store / database.DATABASE_NAME, "read")
+    writer = script(APPEND, store)
+    try:
+        assert holder.stdout is not None
+        assert writer.stdout is not None
+        holder.stdout.readline()
+        for _ in range(4):
+            acknowledged = int(writer.stdout.readline())
+            found = query(
+                store,
+                "SELECT count(step), max(step), status FROM run LEFT JOIN step_metric "
+                "USING (run_id) WHERE run_id = 'live' GROUP BY status",
+            ).rows
+            ((n_rows, last, status),) = found
+            assert n_rows == last >= acknowledged
+            assert status == "running"
+    finally:
+        for process in (holder, writer):
+            process.kill()
+            process.wait()
+    rows = ingest(store).rows
+    written = [line for line in (store / "runs/live/metrics.jsonl").read_text().split("\n") if line]
+    assert rows["step_metric"] in (len(written), len(written) - 1)  # the last may be torn
+
+
 def test_our_own_lock_is_waited_for_and_then_warned_about(store: Path) -> None:
     with (
         database.locked(store, patience_seconds=0),
@@ -499,3 +542,13 @@ def test_a_hundred_thousand_rows(tmp_path: Path) -> None:
     assert ingest(tmp_path).rows == {}
     print(f"ingest of none: {time.perf_counter() - begun:.3f} s")  # noqa: T201
     assert one(tmp_path, "SELECT count(*) FROM step_metric") == 100_000
+
+
+def test_duckdb_prints_no_bar_and_leaves_nothing_where_the_process_stands(store: Path) -> None:
+    ask = "SELECT current_setting('enable_progress_bar'), current_setting('temp_directory')"
+    ingest(store)
+    path = store / database.DATABASE_NAME
+    with database.opened(path) as connection:
+        assert connection.execute(ask).fetchone() == (False, f"{path}.tmp")
+    with database.in_memory() as connection:
+        assert connection.execute(ask).fetchone() == (False, "")
