@@ -29,13 +29,10 @@ from mixture_assets.store.ingest import attempt
 from mixture_assets.store.records import read_record
 from mixture_assets.store.runs import list_runs
 
-SHARES = {"tokenizing": 0.15, "proxies": 0.25, "fits": 0.15, "full": 0.25, "ingest": 0.2}
+SHARES = {"tokenizing": 0.2, "proxies": 0.2, "fits": 0.15, "full": 0.2, "ingest": 0.25}
 STAGES = tuple(SHARES)
-_BEFORE_KILL_SECONDS = {
-    "proxies": 7.0,
-    "full": 7.0,
-    "fits": 1.0,
-}  # at most; a worker starts in 4
+_BEFORE_KILL_SECONDS = 1.0  # at most, once the stage has begun its work
+_START_SHARE = 0.15  # of the kills in training may hit processes that are on their way up
 _ZERO = ("lost", "duplicated", "outdated", "unreadable", "went_back", "short", "different")
 
 
@@ -45,7 +42,7 @@ class Chaos:
     def __init__(self, folder: Path, asked: argparse.Namespace) -> None:
         self.rng, self.folder = random.Random(asked.seed), folder
         self.deadline = time.monotonic() + 60 * asked.minutes
-        self.victims = itertools.cycle(("main", "worker", "all"))
+        self.victims = itertools.cycle(("main", "worker", "all", "worker"))
         self.quota = Counter({stage: max(1, round(asked.kills * s)) for stage, s in SHARES.items()})
         self.kills: Counter[str] = Counter()
         self.found: Counter[str] = Counter()
@@ -108,14 +105,23 @@ class Chaos:
                 self.compare_runs()
                 self.forget(purpose)
                 continue
-            time.sleep(self.rng.uniform(0, _BEFORE_KILL_SECONDS[stage]))
-            landed, victim = job.stage, next(self.victims)
-            self.found["trained_when_killed"] += self.is_training()
+            self.wait_for_training(job, stage)
+            time.sleep(self.rng.uniform(0, _BEFORE_KILL_SECONDS))
+            landed, is_training, victim = job.stage, self.is_training(), next(self.victims)
             if job.strike(victim, self.rng):
                 self.note(landed)
                 self.found[f"killed_{victim}"] += 1
+                self.found["killed_in_training"] += is_training
         if job is not None:
             job.kill_all()
+
+    def wait_for_training(self, job: MainJob, stage: str) -> None:
+        """Most kills are to hit a training, not the seconds in which processes start."""
+        is_patient = self.rng.random() > _START_SHARE
+        while is_patient and job.stage == stage and job.process.poll() is None:
+            if self.is_training():
+                return
+            time.sleep(0.02)
 
     def is_training(self) -> bool:
         """Whether a worker is at a run of the experiment."""
@@ -127,7 +133,7 @@ class Chaos:
         while self.is_due("fits"):
             job = Watched(part("fit", self.experiment))
             job.wait_for("begin")
-            time.sleep(self.rng.uniform(0, _BEFORE_KILL_SECONDS["fits"]))
+            time.sleep(self.rng.uniform(0, _BEFORE_KILL_SECONDS))
             if job.kill() and job.last == "begin":
                 self.note("fits")
             self.found["different_proposals"] += proposal_of(self.store) != self.proposal
@@ -187,6 +193,9 @@ def violations(found: Counter[str], kills: Counter[str], quota: Counter[str]) ->
     bad += [
         f"too few kills in {s}: {kills[s]} of {quota[s]}" for s in STAGES if kills[s] < quota[s]
     ]
+    n_training = kills["proxies"] + kills["full"]
+    if found["killed_in_training"] < n_training / 2:
+        bad.append(f"too few kills in training: {found['killed_in_training']} of {n_training}")
     needed = ("acknowledged", "answers", "holds", "compared_tokens", "compared_runs")
     return bad + [f"nothing was checked: {name}" for name in needed if not found[name]]
 

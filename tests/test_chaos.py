@@ -114,7 +114,9 @@ def test_a_violation_and_a_check_without_subject_are_told(checks):
     seen = dict.fromkeys(
         ("acknowledged", "answers", "holds", "compared_tokens", "compared_runs"), 5
     )
+    seen["killed_in_training"] = 1
     assert _chaos.violations(Counter(seen), quota, quota) == []
+    assert _chaos.violations(Counter(seen | {"killed_in_training": 0}), quota, quota)
     assert _chaos.violations(Counter(seen | {"went_back": 1}), quota, quota) == ["went_back: 1"]
     assert _chaos.violations(Counter(seen | {"answers": 0}), quota, quota)
     assert _chaos.violations(Counter(seen), quota - Counter(fits=1), quota)
