@@ -5,7 +5,7 @@ store's: it reads it from the run's specification), a token set to its shards.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mixture_assets.core.digest import digest
@@ -69,6 +69,8 @@ def proposal_rows(
     experiment: str,
     created_at: str,
     runs: Mapping[str, str],
+    reused: Collection[str] = (),
+    reused_from: str = "",
 ) -> Rows:
     """A proposal, its weights, its fits, and the edges from each weight to the runs.
 
@@ -78,6 +80,8 @@ def proposal_rows(
         experiment: Its name.
         created_at: ISO 8601, UTC.
         runs: Run id of every ProxyRun digest.
+        reused: Domains whose ratios were taken over from an earlier proposal, as one group.
+        reused_from: That proposal.
     """
     head = {
         "proposal_id": proposal_id,
@@ -104,8 +108,12 @@ def proposal_rows(
         rows["fit_parameter"] += [
             {"fit_id": fit_id, "name": name, "value": value} for name, value in values.items()
         ]
-        rows["edge"].append(_edge(f"{proposal_id}:{fit.domain}", fit_id, "fit"))
+        weights = [fit.domain] if fit.domain in proposal.mixture else sorted(reused)
+        rows["edge"] += [_edge(f"{proposal_id}:{d}", fit_id, "fit") for d in weights]
         rows["edge"] += [_edge(fit_id, runs[r], "proxy_run") for r in sorted(set(fit.run_digests))]
+    rows["edge"] += [
+        _edge(f"{proposal_id}:{d}", f"{reused_from}:{d}", "reused") for d in sorted(reused)
+    ]
     return rows
 
 

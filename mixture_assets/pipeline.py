@@ -11,29 +11,29 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mixture_assets.compute.pool import PoolReport, default_workers, run_pool
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.experiment import Experiment
+from mixture_assets.core.experiment import Experiment, Way
 from mixture_assets.core.problem import Proposal, ProxyResult
+from mixture_assets.core.units import flops_text
 from mixture_assets.corpus import Corpus, Workspace, build_corpus, land
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
 from mixture_assets.lineage import proposal_rows
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.plans import (
     PlannedRun,
+    Requests,
     measurement_on,
-    method_of,
     plan_full_runs,
     plan_proxies,
     problem_of,
-    proxy_spec,
-    scales_of,
 )
+from mixture_assets.refit import decide, record_measured_cost
 from mixture_assets.report.page import ReportPaths, write_report
+from mixture_assets.search import current_search, latest_path, method_of, notes_of
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.ingest import IngestReport, ingest
 from mixture_assets.store.records import write_record
@@ -109,29 +109,30 @@ def _now() -> str:
 
 def proxy_results(workspace: Workspace, corpus: Corpus) -> list[ProxyResult]:
     """Results of the proxy runs that are done, matched to what the method asked for."""
-    problem = problem_of(workspace, corpus)
-    measurement = measurement_on(corpus, workspace.experiment.proxy.evaluations)
+    requests = Requests.of(workspace, corpus)
+    evaluations = workspace.experiment.proxy.evaluations
     results = []
-    for ddo in scales_of(workspace.experiment).values():
-        for run in ddo.plan(problem):
-            run_id = proxy_spec(workspace, corpus, run).digest
-            rows = RunFolder(workspace.store, run_id).losses(measurement)
-            if rows is not None:
-                losses = {d: row["loss_nats"] for d, row in rows.items()}
-                results.append(ProxyResult(run=run, loss_nats=losses, run_id=run_id))
+    for run in requests.runs:
+        run_id = requests.spec(run).digest
+        measurement = measurement_on(corpus, evaluations, run.measured)
+        rows = RunFolder(workspace.store, run_id).losses(measurement)
+        if rows is not None:
+            losses = {d: row["loss_nats"] for d, row in rows.items()}
+            results.append(ProxyResult(run=run, loss_nats=losses, run_id=run_id))
     return results
 
 
 def fit_scales(workspace: Workspace, corpus: Corpus) -> dict[str, DDOFit]:
     """DDO's curves and optimum at each proxy scale, from the proxy runs that are done."""
-    problem, results = problem_of(workspace, corpus), proxy_results(workspace, corpus)
-    return {n: ddo.fit(problem, results) for n, ddo in scales_of(workspace.experiment).items()}
+    method = method_of(workspace.experiment, current_search(workspace, corpus))
+    return method.fits(problem_of(workspace, corpus), proxy_results(workspace, corpus))
 
 
 def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
     """Weights for the full run from the proxy runs, recorded with what they rest on."""
     e, problem = workspace.experiment, problem_of(workspace, corpus)
-    method, results = method_of(e), proxy_results(workspace, corpus)
+    search, results = current_search(workspace, corpus), proxy_results(workspace, corpus)
+    method = method_of(e, search)
     proposal_id = digest(
         {
             "experiment": e.name,
@@ -142,10 +143,18 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
         }
     )
     proposal = method.propose(problem, results)
-    runs = {r.run.digest: r.run_id for r in results}
-    rows = proposal_rows(proposal_id, proposal, experiment=e.name, created_at=_now(), runs=runs)
+    proposal = dataclasses.replace(proposal, notes=(*notes_of(search), *proposal.notes))
+    rows = proposal_rows(
+        proposal_id,
+        proposal,
+        experiment=e.name,
+        created_at=_now(),
+        runs={r.run.digest: r.run_id for r in results},
+        reused=search.frozen,
+        reused_from=search.frozen_from,
+    )
     write_record(workspace.store, "proposal", proposal_id, rows)
-    atomic_write_json(_latest_path(workspace), {"proposal_id": proposal_id})
+    atomic_write_json(latest_path(workspace), {"proposal_id": proposal_id})
     return proposal_id, proposal
 
 
@@ -245,19 +254,37 @@ def has_runs(workspace: Workspace) -> bool:
 def latest_proposal(workspace: Workspace) -> str:
     """The proposal that this experiment's settings and proxy runs led to last."""
     name = workspace.experiment.name
-    found = read_json_object(_latest_path(workspace))
+    found = read_json_object(latest_path(workspace))
     if found is None:
         raise MixtureError(f"experiment {name!r} has no proposal yet", hint="`mixture run`")
     return str(found["proposal_id"])
 
 
-def _latest_path(workspace: Workspace) -> Path:
-    return workspace.store / "latest" / f"{workspace.experiment.name}.json"
-
-
 def missing_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Runs of a plan that have no result yet."""
     return [r for r in planned if result_of(workspace, r) is None]
+
+
+# --- new weights for changed domains ----------------------------------------------------------
+
+
+def refit(
+    workspace: Workspace,
+    corpus: Corpus,
+    way: Way | None = None,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    on_settled: Callable[[PlannedRun], None] = lambda run: None,
+) -> tuple[str, Proposal]:
+    """Settle on a way, do what it lacks, and propose; trains no full run."""
+    search = decide(workspace, corpus, way, say=say)
+    train(workspace, plan_proxies(workspace, corpus), on_settled=on_settled)
+    flops = record_measured_cost(workspace, search)
+    if search.refit_id:
+        say(f"cost: {flops_text(flops)}")
+    found = propose(workspace, corpus)
+    refresh_database(workspace)
+    return found
 
 
 # --- everything -------------------------------------------------------------------------------
@@ -286,11 +313,13 @@ def run_all(
     """Every step, in order. What is done already is only looked up."""
     say("data: landing, tokenizing")
     land(workspace)
-    corpus = build_corpus(workspace)
+    corpus = build_corpus(workspace, say=say)
+    search = decide(workspace, corpus, say=say)
     proxies = plan_proxies(workspace, corpus)
     trained = len(missing_runs(workspace, proxies))
     say(f"proxy runs: {len(proxies)} planned, {trained} to train")
     train(workspace, proxies, on_settled=on_settled)
+    record_measured_cost(workspace, search)
     proposal_id, proposal = propose(workspace, corpus)
     full_runs = plan_full_runs(workspace, corpus, proposal)
     to_train = len(missing_runs(workspace, full_runs))

@@ -5,7 +5,12 @@ import random
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long an example takes is the machine's business: benchmarks measure, tests do not.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 TINY = """
 name = "tiny"
@@ -14,6 +19,7 @@ store = "store"
 root = "raw"
 validation_fraction = 0.2
 validation_tokens = 600
+settle_seconds = 0
 [tokenizer]
 vocab_size = 320
 [model]

@@ -3,6 +3,8 @@
 import json
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,12 @@ class _Group(click.Group):
         except MixtureError as error:
             notes = getattr(error, "__notes__", [])
             raise click.ClickException("\n".join([str(error), *notes])) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # the machine's fault, not a bug: a file that may not be read
+            reason = error.strerror or str(error)
+            name = f": {error.filename!r}" if error.filename else ""
+            raise click.ClickException(f"{reason}{name}") from error
 
 
 def main() -> None:
@@ -45,16 +53,24 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except Exception:
-        import traceback
-
-        traceback.print_exc()
-        click.echo("this is a bug of mixture_assets: please report it", err=True)
+        click.echo(_bug_line(), err=True)
         sys.exit(2)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
     """SIGTERM, which ends a process without its `finally`, is taken for a Ctrl-C."""
     raise KeyboardInterrupt
+
+
+def _bug_line() -> str:
+    """One sentence about the exception at hand; its traceback goes to a file."""
+    name, error, _ = sys.exc_info()
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="mixture-bug-", suffix=".txt", encoding="utf-8", errors="replace", delete=False
+    ) as file:
+        file.write(traceback.format_exc())
+    what = f"{name.__name__ if name else ''}: {str(error)!r:.200}"
+    return f"this is a bug of mixture_assets ({what}): please report it, with {file.name}"
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -25,6 +25,7 @@ from mixture_assets.evaluation.comparison import Comparison
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.plans import PlannedRun
 from mixture_assets.report.page import ReportPaths, figure_png
+from mixture_assets.search import Search
 from mixture_assets.store.ingest import IngestReport
 
 Metadata = dict[str, Any]
@@ -129,6 +130,14 @@ def of_validation(corpus: Corpus, corpus_id: str) -> Metadata:
 
 
 # --- runs -------------------------------------------------------------------------------------
+
+
+def of_refit(workspace: Workspace, search: Search) -> Metadata:
+    """The ways that were open when the domains last changed, and what becomes of earlier runs."""
+    options, fates = summaries.refit_tables(workspace, search)
+    if not options[1]:
+        return {"way": search.way}
+    return {"way": search.way, "ways": table(*options), "earlier_runs": table(*fates)}
 
 
 def of_plan(workspace: Workspace, planned: Sequence[PlannedRun]) -> Metadata:

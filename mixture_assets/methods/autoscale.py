@@ -92,6 +92,8 @@ def extrapolate(
         also keep their larger-scale weight: those without tokens at a scale, and all, where
         the rest together grew by less than the square root of the whole.
     """
+    if not 0 <= floor < 1:
+        raise MixtureError(f"floor must be in [0, 1), got {floor:g}", hint="the paper has 0.2")
     total_small, total_large = _check_scales(small, large, budget_tokens, rule)
     names, share = sorted(small), floor / len(small) * _AT_FLOOR
     low_small = {n for n in names if small[n] <= share * total_small}
@@ -178,7 +180,7 @@ def _follow(
     # domains that shrink can make the sum fall at first: start where it rises
     low = _LEAST_T if slope(_LEAST_T) >= 0 else float(brentq(slope, _LEAST_T, 1.0))
     if surplus(low) > 0:
-        least = total * math.exp(surplus(low))
+        least = math.exp(math.log(total) + surplus(low))
         raise MixtureError(
             f"a budget of {tokens_text(total)} tokens is too far below the small scale: "
             f"the rule reaches down to {tokens_text(least)}",
@@ -235,6 +237,10 @@ class AutoScale:
         """'small base seed 0', 'large wiki x3 seed 0'."""
         small, large = self.scales
         return {**large.labels(problem), **small.labels(problem)}
+
+    def fits(self, problem: Problem, results: Sequence[ProxyResult]) -> dict[str, DDOFit]:
+        """Curves and optimum by scale."""
+        return {d.scale: d.fit(problem, results) for d in self.scales}
 
     def propose(self, problem: Problem, results: Sequence[ProxyResult]) -> Proposal:
         """Weights at the full run's budget."""

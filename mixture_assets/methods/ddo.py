@@ -95,6 +95,10 @@ class DDO:
             alone=self._absent(problem),
         )
 
+    def fits(self, problem: Problem, results: Sequence[ProxyResult]) -> dict[str, DDOFit]:
+        """Curves and optimum by scale."""
+        return {self.scale: self.fit(problem, results)}
+
     def redraw(
         self, problem: Problem, trials: Sequence[Trial], fit: DDOFit, rng: np.random.Generator
     ) -> DDOFit:

@@ -127,8 +127,7 @@ def _collect(run: RunFolder, status: str) -> Rows:
 def _later_losses(run: RunFolder) -> list[dict[str, Any]]:
     """Losses on validation sets that a finished run was asked for later."""
     rows = []
-    for path in sorted(run.losses_path.glob("*.json")):
-        found = _mapping(read_json_object(path))
+    for found in run.later_losses():
         keys = ("domain", "validation_id", "metric_version")
         rows.append(_mapping(found.get("loss")) | {key: found.get(key) for key in keys})
     return rows

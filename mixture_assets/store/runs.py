@@ -147,6 +147,11 @@ class RunFolder:
             if self._loss(result, domain, name, asked.metric_version) is None
         }
 
+    def later_losses(self) -> list[dict[str, Any]]:
+        """What was measured when the run was done: validation_id, domain, loss, flops_eval, ..."""
+        found = [read_json_object(path) for path in sorted(self.losses_path.glob("*.json"))]
+        return [row for row in found if row is not None]
+
     def is_complete(self) -> bool:
         """Whether the run is done, and measured on all that it was asked to be."""
         if not self.result_path.exists():

@@ -39,6 +39,21 @@ CREATE TABLE domain (           -- training tokens and validation documents of a
     validation_documents BIGINT,
     PRIMARY KEY (token_set_id, domain)
 );
+CREATE TABLE domain_event (     -- what became of a domain's raw files
+    event_id VARCHAR,
+    experiment VARCHAR,
+    domain VARCHAR,
+    event VARCHAR,              -- landed, grew, shrank, changed, vanished, returned, quarantined, released
+    number BIGINT,              -- of this domain's events, from 1
+    fingerprint VARCHAR,        -- of names, sizes and times of the shards
+    previous_fingerprint VARCHAR,
+    n_shards BIGINT,
+    n_bytes BIGINT,             -- of the shards as they lie there
+    reason VARCHAR,
+    hint VARCHAR,               -- what to do about it
+    seen_at TIMESTAMP,
+    PRIMARY KEY (event_id)
+);
 CREATE TABLE run (
     run_id VARCHAR,             -- digest of `spec`; names the run folder
     purpose VARCHAR,            -- 'proxy' or 'full'
@@ -173,6 +188,47 @@ CREATE TABLE comparison (       -- a proposal against a baseline, at the same bu
     verdict VARCHAR,
     PRIMARY KEY (comparison_id)
 );
+CREATE TABLE refit (            -- domains changed: how new weights were searched
+    refit_id VARCHAR,
+    experiment VARCHAR,
+    corpus_id VARCHAR,          -- names the tokens of every domain
+    way VARCHAR,                -- 'full', 'extend', 'reuse'
+    added VARCHAR,              -- names of domains, separated by ', '
+    changed VARCHAR,
+    removed VARCHAR,
+    created_at TIMESTAMP,
+    PRIMARY KEY (refit_id)
+);
+CREATE TABLE refit_option (     -- every way that was open, priced before it started
+    refit_id VARCHAR,
+    way VARCHAR,
+    is_chosen BOOLEAN,
+    n_runs BIGINT,
+    n_to_keep BIGINT,           -- finished runs that count as they are
+    n_to_measure BIGINT,        -- finished runs to measure on further domains
+    n_to_train BIGINT,
+    tokens BIGINT,              -- to train on
+    flops DOUBLE,               -- of training and evaluation
+    device_seconds DOUBLE,      -- of training, from the speed measured before it started
+    PRIMARY KEY (refit_id, way)
+);
+CREATE TABLE refit_run (        -- the runs of the chosen way, with their prices
+    refit_id VARCHAR,
+    run_id VARCHAR,
+    action VARCHAR,             -- 'keep', 'measure', 'train'
+    flops DOUBLE,
+    validation_ids VARCHAR,     -- to measure on, separated by ', '
+    PRIMARY KEY (refit_id, run_id)
+);
+CREATE TABLE run_validity (     -- what becomes of each earlier proxy run, by way
+    refit_id VARCHAR,
+    way VARCHAR,
+    run_id VARCHAR,
+    label VARCHAR,
+    fate VARCHAR,               -- 'kept', 'measured', 'unused'
+    reason VARCHAR,
+    PRIMARY KEY (refit_id, way, run_id)
+);
 CREATE TABLE weight_trajectory ( -- weights that a run was trained with
     run_id VARCHAR,
     from_token BIGINT,
@@ -200,7 +256,7 @@ CREATE TABLE cost (             -- what a decision rests on, run by run
     flops DOUBLE,
     device_seconds DOUBLE,
     device VARCHAR,
-    role VARCHAR,               -- 'proxy', 'full', 'scoring', ...
+    role VARCHAR,               -- 'proxy', 'full', 'refit, train', 'refit, measure', ...
     PRIMARY KEY (decision_id, run_id, role)
 );
 CREATE TABLE edge (             -- child rests on parent

@@ -87,6 +87,20 @@ CREATE VIEW leaderboard AS
         GROUP BY ALL
     );
 
+-- What a re-fit was said to cost, beside what it cost; NULL until its runs are done.
+CREATE VIEW refit_cost AS
+    SELECT refit.experiment, refit.refit_id, refit.way, refit_option.n_to_train,
+        refit_option.n_to_measure, refit_option.flops AS priced_flops, spent.flops AS measured_flops,
+        spent.flops / nullif(refit_option.flops, 0) AS measured_over_priced,
+        refit_option.device_seconds AS priced_device_seconds,
+        spent.device_seconds AS measured_device_seconds
+    FROM refit
+    JOIN refit_option ON refit_option.refit_id = refit.refit_id AND refit_option.is_chosen
+    LEFT JOIN (
+        SELECT decision_id, sum(flops) AS flops, sum(device_seconds) AS device_seconds
+        FROM cost GROUP BY decision_id
+    ) AS spent ON spent.decision_id = refit.refit_id;
+
 CREATE VIEW cost_by_decision AS
     SELECT decision_id, role, count(DISTINCT run_id) AS n_runs, sum(flops) AS flops,
         sum(device_seconds) AS device_seconds, string_agg(DISTINCT device, ', ') AS devices

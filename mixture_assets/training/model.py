@@ -34,7 +34,9 @@ def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> Pretra
             f"[model] does not make a {spec.family!r}: {' '.join(str(error).split())}",
             hint="see overrides in the experiment file",
         ) from error
-    except ValueError as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if spec.family in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
+            raise _unbuildable(spec, error) from error
         known = sorted(transformers.models.auto.configuration_auto.CONFIG_MAPPING)
         raise MixtureError(
             f"unknown model family {spec.family!r}{nearest(spec.family, known)}",
@@ -42,6 +44,25 @@ def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> Pretra
         ) from error
     _check_overrides(spec, config)
     return config
+
+
+def _from_config(spec: ModelSpec, config: PretrainedConfig, **options: Any) -> PreTrainedModel:
+    """The model of a configuration; overrides can ask for one that cannot be built."""
+    try:
+        return AutoModelForCausalLM.from_config(config, **options)  # type: ignore[no-any-return]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _unbuildable(spec, error) from error
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise _unbuildable(spec, error) from error
+
+
+def _unbuildable(spec: ModelSpec, error: Exception) -> MixtureError:
+    return MixtureError(
+        f"[model] does not make a {spec.family!r}: {type(error).__name__}: {error}",
+        hint="see family, sizes and overrides in the experiment file",
+    )
 
 
 def build_model(
@@ -56,7 +77,7 @@ def build_model(
     """A freshly initialised model; the same seed gives the same weights on every device."""
     config = model_config(spec, vocab_size=vocab_size, eos_id=eos_id)
     torch.manual_seed(seed)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    model = _from_config(spec, config, attn_implementation=attention)
     torch.nn.Module.to(model, device)  # in place; transformers hides the type of its own `to`
     return model
 
@@ -64,7 +85,7 @@ def build_model(
 def count_parameters(spec: ModelSpec, *, vocab_size: int) -> tuple[int, int]:
     """(all parameters, those that take part in a matrix product), without allocating any."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config(spec, vocab_size=vocab_size))
+        model = _from_config(spec, model_config(spec, vocab_size=vocab_size))
     return parameters_of(model)
 
 

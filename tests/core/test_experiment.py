@@ -58,7 +58,7 @@ def test_a_tokenizer_beside_the_file_is_found_and_a_hub_name_is_left_alone(tmp_p
         (MINIMAL.replace("5e9", "true"), "budget_tokens must be int, got True"),
         (MINIMAL + 'mixtures = ["unifrom"]', r"unknown name 'unifrom' \(did you mean 'uniform'"),
         (MINIMAL + "[proxy]\nshrink = 2.0", "shrink and grow must be around 1"),
-        (MINIMAL + "[proxy]\nbudgets_tokens = [9, 3]", "budgets_tokens must grow"),
+        (MINIMAL + "[proxy]\nbudgets_tokens = [9, 3]", "budgets_tokens must be growing"),
         (MINIMAL + '[training]\nschedule = "linear"', "must be one of 'cosine', 'wsd'"),
         (MINIMAL + "[model]\nwidth = 65", "width must be a multiple of heads"),
         (MINIMAL + "[data.datasets.'../up']\npath = 'x'", "'../up' is not a domain name"),
