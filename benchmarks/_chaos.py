@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from _chaos_checks import check_rows, differing_tables, n_different, run_bits, token_bytes
+from _chaos_checks import check_rows, different, differing_tables, run_bits, token_bytes
 from _chaos_experiment import write_experiment
 from _chaos_jobs import Crowd, MainJob, Watched, part
 
@@ -57,12 +57,18 @@ class Chaos:
         begun = time.monotonic()
         job.process.wait()
         self.tokenizing_seconds = time.monotonic() - begun
+        store = self.calm.parent / "store"
+        self.tokens = token_bytes(store)
         job = MainJob(self.calm)
         if job.process.wait():
             raise SystemExit("the undisturbed run failed:\n" + "\n".join(job.lines[-20:]))
-        store = self.calm.parent / "store"
-        self.tokens, self.bits = token_bytes(store), run_bits(store)
-        self.proposal = proposal_of(store)
+        self.bits, self.proposal = run_bits(store), proposal_of(store)
+
+    def blame(self, what: str, names: list[str]) -> None:
+        """Count what is not as it must be, and name it."""
+        self.found[what] += len(names)
+        if names:
+            say(f"{what}: {names}")
 
     def is_due(self, stage: str) -> bool:
         """Whether this stage has kills to come, and there is time for them."""
@@ -91,7 +97,8 @@ class Chaos:
 
     def compare_tokens(self) -> None:
         """Token files, byte for byte."""
-        self.found["different_tokens"] += n_different(self.tokens, token_bytes(self.store))
+        names = different(self.tokens, token_bytes(self.store))
+        self.blame("different_tokens", names)
         self.found["compared_tokens"] += 1
 
     def training(self, stage: str, purpose: str) -> None:
@@ -150,7 +157,7 @@ class Chaos:
         """Losses and models of the runs that are done, bit for bit."""
         bits = run_bits(self.store)
         expected = self.bits if is_complete else {k: self.bits.get(k) for k in bits}
-        self.found["different_runs"] += n_different(expected, bits)
+        self.blame("different_runs", different(expected, bits))
         self.found["compared_runs"] += len(bits)
 
     def finish(self) -> None:
@@ -177,7 +184,7 @@ class Chaos:
         attempt(self.store)
         self.found.update(check_rows(self.store, crowd.ledgers))
         tables = differing_tables(self.store, lambda: attempt(self.store))
-        self.found["different_tables"] += len(tables)
+        self.blame("different_tables", tables)
 
 
 def proposal_of(store: Path) -> object:
