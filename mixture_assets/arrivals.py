@@ -54,7 +54,7 @@ def survey(workspace: Workspace) -> Arrivals:
     if abs(now - root.changed_at) < data.settle_seconds:  # it may be about to be replaced
         pending |= {n: why for n, why in gone.items() if n not in root.folders}
     lost = {n: why for n, why in gone.items() if n not in pending}
-    note_folders(workspace.store, e.name, settled, lost)
+    note_folders(workspace.store, e.name, settled, lost, known=known)
     for name, error in refused.items():
         note_bad(workspace.store, e.name, name, str(error), error.hint)
     kept = {n: s.fingerprint for n, s in known.items() if s.is_here and n not in lost}

@@ -11,6 +11,7 @@ from mixture_assets import quarantine
 from mixture_assets.arrivals import Arrivals, Say, await_landing, not_settled, survey
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.names import validate_domain
 from mixture_assets.data.audit import DomainAudit, audit_domain
 from mixture_assets.data.datasets_source import land_dataset
 from mixture_assets.data.harvest import harvest
@@ -24,7 +25,8 @@ from mixture_assets.data.tokenizer import (
     train_tokenizer,
     unreadable_samples,
 )
-from mixture_assets.lineage import domain_rows
+from mixture_assets.inputs import Inputs, record_inputs, setting_inputs
+from mixture_assets.lineage import corpus_inputs, domain_rows
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import write_record
 from mixture_assets.workspace import Workspace
@@ -267,7 +269,15 @@ def finish_corpus(
     quarantine.require_two(workspace, distinct)
     fresh = {n: d.digest for n, d in distinct.items() if n in domains and d == domains[n]}
     quarantine.remember(workspace, fresh, maker=tokenizer.digest)
-    return Corpus(tokenizer, dict(sorted(distinct.items())))
+    corpus = Corpus(tokenizer, dict(sorted(distinct.items())))
+    record_inputs(workspace.experiment, "corpus", corpus_inputs(tokenizer.digest, corpus.domains))
+    return corpus
+
+
+def inputs_of(workspace: Workspace, corpus: Corpus) -> Inputs:
+    """What the experiment's results depend on, as it is now."""
+    settings = setting_inputs(workspace.experiment)
+    return settings | corpus_inputs(corpus.tokenizer.digest, corpus.domains)
 
 
 def audit(workspace: Workspace, corpus: Corpus) -> list[DomainAudit]:
@@ -293,6 +303,7 @@ def save_corpus(workspace: Workspace, corpus: Corpus) -> str:
 
 def load_corpus(workspace: Workspace, corpus_id: str) -> Corpus | None:
     """A saved corpus; None if this store or this experiment never had it."""
+    validate_domain(corpus_id, noun="name of a corpus")
     content = read_json_object(workspace.store / "corpora" / f"{corpus_id}.json")
     if content is None or content["experiment"] != workspace.experiment.name:
         return None

@@ -7,6 +7,7 @@ import dagster as dg
 
 from mixture_assets.defs import (
     automation,
+    conditions,
     data,
     evaluation,
     mixtures,
@@ -17,29 +18,33 @@ from mixture_assets.defs import (
 from mixture_assets.defs.resources import Lab
 
 defs = dg.Definitions(
-    assets=[
-        # text -> tokens
-        data.raw,
-        data.shards,
-        data.tokenizer,
-        data.tokens,
-        data.validation_set,
-        # tokens -> many small models
-        proxies.proxy_plan,
-        proxies.proxy_runs,
-        proxies.proxy_trial,
-        # small models -> weights
-        mixtures.ddo_optima,
-        mixtures.proposals,
-        mixtures.chosen_mixture,
-        # weights -> the models that they are for, and what the weights were worth
-        training.full_run,
-        evaluation.evaluation,
-        # everything, findable
-        records.database,
-        records.report,
-    ],
+    assets=conditions.automated(
+        [  # what is made without a click, and when: conditions.py
+            # text -> tokens
+            data.raw,
+            data.domains,
+            data.shards,
+            data.tokenizer,
+            data.tokens,
+            data.validation_set,
+            # tokens -> many small models
+            proxies.proxy_plan,
+            proxies.proxy_runs,
+            proxies.proxy_trial,
+            # small models -> weights
+            mixtures.ddo_optima,
+            mixtures.proposals,
+            mixtures.chosen_mixture,
+            # weights -> the models that they are for, and what the weights were worth
+            training.full_run,
+            evaluation.evaluation,
+            # everything, findable
+            records.database,
+            records.report,
+        ]
+    ),
     asset_checks=[
+        data.none_quarantined,
         data.no_empty_domain,
         data.token_audit,
         data.validation_unseen,
@@ -49,7 +54,7 @@ defs = dg.Definitions(
         training.finite_full_losses,
     ],
     jobs=[automation.everything],
-    sensors=[automation.new_domains],
+    sensors=[automation.new_domains, conditions.prepare, conditions.refit],
     resources={"lab": Lab.from_environment()},
     # One process per run: the steps follow each other, and training has processes of its own.
     executor=dg.in_process_executor,

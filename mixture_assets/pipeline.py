@@ -19,9 +19,10 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import Experiment, Way
 from mixture_assets.core.problem import Proposal, ProxyResult
 from mixture_assets.core.units import flops_text
-from mixture_assets.corpus import Corpus, Workspace, build_corpus, land
+from mixture_assets.corpus import Corpus, Workspace, build_corpus, inputs_of, land
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
-from mixture_assets.lineage import proposal_rows
+from mixture_assets.inputs import PROPOSAL_KINDS, PROPOSAL_VERSION, input_rows
+from mixture_assets.lineage import comparison_rows, plan_rows, proposal_rows
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.plans import (
     PlannedRun,
@@ -40,14 +41,12 @@ from mixture_assets.store.records import write_record
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training.device import probe
 
-PROPOSAL_VERSION = 1  # raise when a change of code changes a proposal
-
-
 # --- runs -------------------------------------------------------------------------------------
 
 
 def create_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
     """Write the run folders of a plan; those that exist stay as they are."""
+    headers = []
     for run in planned:
         header = {
             "run_id": run.run_id,
@@ -61,6 +60,11 @@ def create_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
             "measurement": run.measurement.to_json(),
         }
         RunFolder(workspace.store, run.run_id).create(header)
+        headers.append(header)
+    name = workspace.experiment.name
+    rows = plan_rows(name, headers, [run.spec for run in planned])
+    plan_id = digest([name, sorted([h["run_id"], h["label"]] for h in headers)])
+    write_record(workspace.store, "experiment_run", plan_id, rows)
 
 
 def train(
@@ -153,6 +157,7 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
         reused=search.frozen,
         reused_from=search.frozen_from,
     )
+    rows["input"] = input_rows(proposal_id, inputs_of(workspace, corpus), PROPOSAL_KINDS)
     write_record(workspace.store, "proposal", proposal_id, rows)
     atomic_write_json(latest_path(workspace), {"proposal_id": proposal_id})
     return proposal_id, proposal
@@ -209,7 +214,8 @@ def compare_runs(
         for c in comparisons
     ]
     decision = digest([proposal_id, run_ids])
-    write_record(workspace.store, "comparison", decision, {"comparison": rows})
+    recorded = comparison_rows(workspace.experiment, rows, run_ids)
+    write_record(workspace.store, "comparison", decision, recorded)
     return comparisons
 
 

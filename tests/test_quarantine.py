@@ -5,7 +5,9 @@ import re
 import shutil
 
 import pytest
+from click.testing import CliRunner
 
+from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.corpus import (
     Workspace,
@@ -211,3 +213,19 @@ def test_a_change_of_mode_while_a_shard_is_read_is_no_change(workspace, raw, mon
 
     monkeypatch.setattr(tokenize, "document_lists", meddled)
     assert "songs" in build_corpus(workspace).domains
+
+
+def test_status_names_the_quarantined_with_what_to_do(workspace, raw, tiny):
+    (raw / "bad").mkdir()
+    (raw / "bad" / "a.txt").write_bytes(b"caf\xe9")
+    (raw / "plants" / "b.jsonl").write_text('{"text": "tw')
+    with pytest.warns(MixtureWarning):
+        build_corpus(workspace)
+    said = CliRunner().invoke(cli, ["status", "--experiment", str(tiny)]).output
+    assert "quarantined: bad: 'bad/a.txt' line 1 is not UTF-8" in said
+    assert "left out; hint: " in said
+    told = CliRunner().invoke(cli, ["status", "--experiment", str(tiny), "--json"]).stdout
+    rows = {row["domain"]: row for row in json.loads(told)["quarantined"]}
+    assert rows.keys() == {"bad", "plants"}
+    assert rows["plants"]["fate"].startswith("goes on with ")
+    assert "iconv" in rows["bad"]["hint"]

@@ -1,5 +1,6 @@
 """The command itself: options that verbs share, how answers are printed, how errors end."""
 
+import contextlib
 import json
 import signal
 import sys
@@ -14,6 +15,7 @@ import click
 from mixture_assets.core.errors import MixtureError
 
 if TYPE_CHECKING:
+    from mixture_assets.core.experiment import Experiment
     from mixture_assets.corpus import Workspace
 
 # Modules that load torch or duckdb are imported inside the commands that need them: help and
@@ -111,11 +113,33 @@ def only_experiment() -> Path:
     return found[0]
 
 
-def store_of(experiment: Path | None) -> Path:
-    """The store, without loading what only training needs."""
+def settings_of(experiment: Path | None) -> "Experiment":
+    """The experiment file, without loading what only training needs."""
     from mixture_assets.core.experiment import load_experiment
 
-    return load_experiment(experiment or only_experiment()).store_path
+    return load_experiment(experiment or only_experiment())
+
+
+def store_of(experiment: Path | None) -> Path:
+    """The experiment's store."""
+    return settings_of(experiment).store_path
+
+
+def asked_store(experiment: Path | None) -> Path:
+    """The store for questions, which then know what the experiment file says today."""
+    from mixture_assets.inputs import record_settings
+
+    settings = settings_of(experiment)
+    if settings.store_path.is_dir():
+        with contextlib.suppress(OSError):  # on a read-only medium one can still ask
+            record_settings(settings)
+    return settings.store_path
+
+
+def name_and_store_of(experiment: Path | None) -> tuple[str, Path]:
+    """The experiment's name, and its store."""
+    found = settings_of(experiment)
+    return found.name, found.store_path
 
 
 def print_json(value: Any) -> None:

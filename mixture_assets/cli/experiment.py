@@ -9,11 +9,11 @@ from mixture_assets.cli.app import (
     cli,
     experiment_option,
     json_option,
+    name_and_store_of,
     open_workspace,
     print_json,
     print_table,
     say,
-    store_of,
 )
 from mixture_assets.core.units import bytes_text, flops_text, seconds_text, tokens_text
 
@@ -102,12 +102,13 @@ def _print_plan(rows: Any) -> None:
 @experiment_option
 @json_option
 def status(experiment: Path | None, as_json: bool) -> None:
-    """Count planned, done, failed and running runs, and name the next command."""
-    from mixture_assets.store.status import run_table
+    """Count runs by state, name the domains in quarantine, and the next command."""
+    from mixture_assets.store.status import quarantine_table, run_table
 
-    rows = run_table(store_of(experiment))
+    name, store = name_and_store_of(experiment)
+    rows, bad = run_table(store), quarantine_table(store, name)
     if as_json:
-        print_json(rows)
+        print_json({"runs": rows, "quarantined": bad})
         return
     counts: dict[tuple[str, str], int] = {}
     for row in rows:
@@ -119,6 +120,9 @@ def status(experiment: Path | None, as_json: bool) -> None:
     for row in rows:
         if row["status"] == "failed":
             click.echo(f"failed: {row['run_id']} {row['label']}: {row['reason']}")
+    for row in bad:
+        click.echo(f"quarantined: {row['domain']}: {row['problem']}")
+        click.echo(f"  {row['fate']}; hint: {row['hint']}")
     if any(row["status"] != "done" for row in rows):
         click.echo("next: mixture run")
     elif not rows:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from mixture_assets.cli.app import (
+    asked_store,
     cli,
     experiment_option,
     json_option,
@@ -35,7 +36,7 @@ def query(sql: str, experiment: Path | None, as_json: bool, as_csv: bool, timeou
     from mixture_assets.store.query import query as run_query
 
     with capped_memory():
-        result = run_query(store_of(experiment), sql, seconds=timeout)
+        result = run_query(asked_store(experiment), sql, seconds=timeout)
     if as_json:
         click.echo(result.to_json())
     elif as_csv:

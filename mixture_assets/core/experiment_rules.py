@@ -68,6 +68,7 @@ def _data_rules(e: "Experiment") -> Iterator[Rule]:
     yield 0 < sample <= _MOST_BYTES, "tokenizer: sample_bytes_per_domain", limit
     for source in data.datasets.values():
         yield source.max_documents >= 0, "data: datasets: max_documents", ">= 0"
+        yield bool(source.path), "data: datasets: path", "a folder or a hub name"
 
 
 def _proxy_rules(e: "Experiment") -> Iterator[Rule]:

@@ -22,6 +22,13 @@ def validate_domain(name: str, where: str = "", *, noun: str = "domain name") ->
     return name
 
 
+def by_prefix(prefix: str, known: Iterable[str]) -> str | None:
+    """The one name that begins so, or is the prefix itself; None if there is none, or several."""
+    names = set(known)
+    found = [name for name in names if name.startswith(prefix)] if prefix else []
+    return prefix if prefix in names else found[0] if len(found) == 1 else None
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' (did you mean ...?)' for a misspelt name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)

@@ -7,6 +7,7 @@ LastModified.
 """
 
 import datetime
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -33,7 +34,7 @@ class Folder:
     newest: str  # what changed then, below the folder; '' is the folder itself
     is_marked: bool  # a _SUCCESS that is not older than any shard, nor than a removal
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Names the shards' names, sizes and times."""
         lines = "\n".join(f"{name} {stamp}" for name, stamp in self.shards.items())

@@ -70,7 +70,7 @@ class DomainTokens:
 
     def windows(self, store: Path) -> list[NDArray[np.integer]]:
         """The arrays, memory-mapped: nothing is read until it is used."""
-        return [np.load(store / name, mmap_mode="r") for name, _ in self.arrays]
+        return [np.load(store / name, mmap_mode="r", allow_pickle=False) for name, _ in self.arrays]
 
     def shard_paths(self, store: Path) -> list[Path]:
         """The token shards behind the arrays."""
@@ -232,7 +232,7 @@ def _write_header(file: BinaryIO, dtype: np.dtype[Any], size: int) -> None:
 
 def _is_complete(path: Path, size: int) -> bool:
     try:
-        return len(np.load(path, mmap_mode="r")) == size
+        return len(np.load(path, mmap_mode="r", allow_pickle=False)) == size
     except (FileNotFoundError, ValueError, EOFError):
         return False
 

@@ -6,8 +6,9 @@ belongs in mixture_assets.data.
 
 import dagster as dg
 
-from mixture_assets import corpus
+from mixture_assets import corpus, quarantine
 from mixture_assets.core.digest import digest
+from mixture_assets.corpus import Workspace
 from mixture_assets.data.audit import empty_domains, trained_validation_documents
 from mixture_assets.defs import metadata
 from mixture_assets.defs.partitions import DOMAINS
@@ -25,6 +26,14 @@ raw = dg.AssetSpec(
 )
 
 
+domains = dg.AssetSpec(
+    "domains",
+    description="Which domains there are. `new_domains` tells when one lands or vanishes.",
+    group_name="data",
+    kinds={"file"},
+)
+
+
 @dg.asset(
     deps=[raw],
     group_name="data",
@@ -36,7 +45,8 @@ def shards(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
     """Raw files of each domain, named by their content: an unchanged file is never read twice."""
     workspace = lab.open()
     corpus.land(workspace)
-    found = pick(corpus.discover_shards(workspace), context.partition_keys)
+    found = pick(workspace, corpus.discover_shards(workspace), context.partition_keys)
+    tell_quarantined(context, workspace)
     for domain, files in found.items():
         context.add_asset_metadata(metadata.of_shards(files), partition_key=domain)
     contents = {domain: [file.digest for file in files] for domain, files in found.items()}
@@ -47,7 +57,7 @@ def shards(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
 def tokenizer(lab: Lab) -> dg.MaterializeResult[None]:
     """The frozen tokenizer: byte-level BPE trained once on a balanced sample, or one by name."""
     workspace = lab.open()
-    frozen = corpus.freeze_tokenizer(workspace, corpus.discover_shards(workspace))
+    frozen = corpus.frozen_tokenizer(workspace, corpus.discover_shards(workspace))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(frozen.digest), metadata=metadata.of_tokenizer(frozen)
     )
@@ -65,8 +75,10 @@ def tokens(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
     """Token ids of each domain: a parquet file per raw file, and flat arrays for training."""
     workspace = lab.open()
     found = corpus.discover_shards(workspace)
-    frozen = corpus.freeze_tokenizer(workspace, found)
-    stored = corpus.store_domains(workspace, frozen, pick(found, context.partition_keys))
+    frozen = corpus.frozen_tokenizer(workspace, found)
+    wanted = pick(workspace, found, context.partition_keys)
+    stored = corpus.store_domains(workspace, frozen, wanted)
+    tell_quarantined(context, workspace)
     for domain, made in stored.items():
         about = metadata.of_tokens(made, workspace.store)
         context.add_asset_metadata(about, partition_key=domain)
@@ -74,7 +86,7 @@ def tokens(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
     return dg.MaterializeResult(data_version=dg.DataVersion(digest(contents)))
 
 
-@dg.asset(deps=[tokens], group_name="data", kinds={"parquet"})
+@dg.asset(deps=[tokens, domains], group_name="data", kinds={"parquet"})
 def validation_set(lab: Lab) -> dg.MaterializeResult[None]:
     """Documents that every run is measured on and none is trained on, chosen by content.
 
@@ -89,7 +101,29 @@ def validation_set(lab: Lab) -> dg.MaterializeResult[None]:
     )
 
 
-# All three are on `validation_set`, the last step before training, so that a run which trains
+def tell_quarantined(context: dg.AssetExecutionContext, workspace: Workspace) -> None:
+    """Why a partition that counts as materialized may hold nothing new."""
+    for domain, state in quarantine.quarantined(workspace).items():
+        if domain in context.partition_keys:
+            context.log.warning(f"quarantined: {domain!r}: {state.problem}")
+            context.add_asset_metadata(metadata.of_quarantine(state), partition_key=domain)
+
+
+@dg.asset_check(asset=validation_set)
+def none_quarantined(lab: Lab) -> dg.AssetCheckResult:
+    """No domain is left out, or stuck in an earlier state, because its files are bad."""
+    bad = quarantine.quarantined(lab.open())
+    return dg.AssetCheckResult(
+        passed=not bad,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "n_quarantined": len(bad),
+            "problems": {name: f"{s.problem}. {s.hint}" for name, s in bad.items()},
+        },
+    )
+
+
+# These three are on `validation_set`, the last step before training, so that a run which trains
 # runs them itself: a failed check holds back only what is in the same run.
 
 

@@ -26,6 +26,7 @@ from mixture_assets.methods.fit import DDOFit
 from mixture_assets.plans import PlannedRun
 from mixture_assets.report.page import ReportPaths, figure_png
 from mixture_assets.search import Search
+from mixture_assets.store.domain_log import DomainState
 from mixture_assets.store.ingest import IngestReport
 
 Metadata = dict[str, Any]
@@ -77,6 +78,15 @@ def link(path: Path) -> dg.MetadataValue:
 
 
 # --- data -------------------------------------------------------------------------------------
+
+
+def of_quarantine(state: DomainState) -> Metadata:
+    """Why a domain is left out, or goes on with an earlier state."""
+    return {
+        "quarantined": state.problem,
+        "hint": state.hint,
+        "goes_on_with": state.good_token_set or "nothing",
+    }
 
 
 def of_shards(shards: Sequence[RawShard]) -> Metadata:

@@ -8,7 +8,7 @@ import dagster as dg
 from mixture_assets import choice, pipeline
 from mixture_assets.core.digest import digest
 from mixture_assets.defs import metadata
-from mixture_assets.defs.proxies import proxy_runs
+from mixture_assets.defs.proxies import WITH_ASSET, proxy_runs
 from mixture_assets.defs.resources import Lab
 
 
@@ -53,7 +53,7 @@ def chosen_mixture(context: dg.AssetExecutionContext, lab: Lab) -> dg.Materializ
     )
 
 
-@dg.asset_check(asset=chosen_mixture, blocking=True)
+@dg.asset_check(asset=chosen_mixture, blocking=True, automation_condition=WITH_ASSET)
 def weights_on_simplex(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.AssetCheckResult:
     """Weights are shares: between 0 and 1, one for each domain, summing to 1."""
     weights = choice.read_choice(lab.open(), lab.chosen(context))
@@ -63,7 +63,7 @@ def weights_on_simplex(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.A
     )
 
 
-@dg.asset_check(asset=chosen_mixture, blocking=True)
+@dg.asset_check(asset=chosen_mixture, blocking=True, automation_condition=WITH_ASSET)
 def epochs_within_cap(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.AssetCheckResult:
     """No domain is read more often than [constraints] max_epochs allows."""
     workspace = lab.open()

@@ -19,6 +19,7 @@ from mixture_assets.plans import PlannedRun
 from mixture_assets.search import current_search
 
 TRAINING_POOL = "training"  # one at a time: each takes every core
+WITH_ASSET = dg.AutomationCondition.eager()  # of a check: in the run that makes its asset
 
 
 class RefitWay(Enum):
@@ -122,7 +123,9 @@ class _Trials:
             )
 
 
-@dg.asset_check(asset=proxy_runs, blocking=True)
+@dg.asset_check(
+    asset=proxy_runs, blocking=True, automation_condition=dg.AutomationCondition.eager()
+)
 def finite_proxy_losses(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.AssetCheckResult:
     """Every proxy run has a finite loss on every domain."""
     workspace = lab.open()

@@ -22,7 +22,7 @@ DATABASE_NAME = "mixture.duckdb"
 CATALOG = "mixture"  # what DuckDB calls the file when a shell opens it
 _STORAGE_VERSION = "v1.5.0"  # 2.0's own default cannot be opened by any 1.x shell
 _LOCK_POLL_SECONDS = 0.02
-_INDEX_VERSION = 1  # raise when ingest fills the same tables in another way
+_INDEX_VERSION = 2  # raise when ingest fills the same tables in another way
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     # Extensions are downloaded at run time: never on behalf of a query, never without a network.
     "autoinstall_known_extensions": "false",

@@ -75,6 +75,8 @@ def note_folders(
     experiment: str,
     folders: Mapping[str, Landed],
     vanished: Mapping[str, str],
+    *,
+    known: Mapping[str, DomainState] | None = None,
 ) -> None:
     """Record what landed, grew, shrank, changed, returned or vanished since the last look.
 
@@ -83,9 +85,10 @@ def note_folders(
         experiment: Its name.
         folders: Settled folders by domain; a domain that is not named stays as it is.
         vanished: Domain -> why it counts as gone.
+        known: The states, if they were just read.
     """
-    known = read_domains(store, experiment)
-    if not _news(known, folders, vanished):
+    states = read_domains(store, experiment) if known is None else known
+    if not _news(states, folders, vanished):
         return  # the common case takes no lock
     with _editing(store, experiment) as states:
         for event in _news(states, folders, vanished):

@@ -14,10 +14,10 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 
@@ -96,16 +96,22 @@ def query(store: Path, sql: str, *, seconds: float = MAX_SECONDS) -> QueryResult
         return _answer(connection, sql, seconds)
 
 
+class Ask(Protocol):
+    """A read with values for its question marks: nobody has to quote a name."""
+
+    def __call__(self, sql: str, values: Sequence[Any] = ()) -> QueryResult:
+        """Answer one SELECT; MixtureError where it is none, or fails."""
+        ...
+
+
 @contextlib.contextmanager
-def snapshot(
-    store: Path, *, seconds: float = MAX_SECONDS
-) -> Iterator[Callable[[str], QueryResult]]:
+def snapshot(store: Path, *, seconds: float = MAX_SECONDS) -> Iterator[Ask]:
     """Answer any number of reads from one state of the files, with one look at them."""
     with _fenced(store) as connection:
 
-        def ask(sql: str) -> QueryResult:
+        def ask(sql: str, values: Sequence[Any] = ()) -> QueryResult:
             check(sql, connection)
-            return _answer(connection, sql, seconds)
+            return _answer(connection, sql, seconds, values)
 
         yield ask
 
@@ -118,10 +124,12 @@ def _fenced(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, sql: str, seconds: float) -> QueryResult:
+def _answer(
+    connection: duckdb.DuckDBPyConnection, sql: str, seconds: float, values: Sequence[Any] = ()
+) -> QueryResult:
     try:
         with limited(connection, seconds=seconds):
-            cursor = connection.execute(sql)
+            cursor = connection.execute(sql, list(values))
             rows = _rows(cursor)
             columns = [column[0] for column in cursor.description or []]
     except duckdb.Error as error:

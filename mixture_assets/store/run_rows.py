@@ -66,7 +66,7 @@ def fill(
     rows = _empty()
     spoken_for, metrics = [], []
     for name in sorted(n for n in names if n.startswith("runs/")):
-        run = found.runs.get(name)
+        run = found.run(name)
         try:
             collected = _collect(run, found.fingerprints[name].split()[0]) if run else _empty()
         except (MixtureError, TypeError, ValueError) as error:

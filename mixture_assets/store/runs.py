@@ -45,7 +45,7 @@ class RunFolder:
     """One run's files below `store`/runs."""
 
     def __init__(self, store: Path, run_id: str) -> None:
-        if not run_id or run_id.startswith(".") or "/" in run_id or "\\" in run_id:
+        if not run_id or run_id.startswith(".") or set("/\\\0\n") & set(run_id):
             raise MixtureError(
                 f"{run_id!r} is not a run",
                 hint="a run is named by its digest: see `mixture status`",

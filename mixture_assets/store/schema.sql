@@ -265,6 +265,27 @@ CREATE TABLE edge (             -- child rests on parent
     role VARCHAR,
     PRIMARY KEY (child, parent, role)
 );
+CREATE TABLE latest (           -- the proposal that an experiment's files lead to now
+    experiment VARCHAR,
+    proposal_id VARCHAR,
+    PRIMARY KEY (experiment)
+);
+CREATE TABLE experiment_run (   -- a run under the name that an experiment gives it
+    experiment VARCHAR,
+    run_id VARCHAR,
+    purpose VARCHAR,            -- 'proxy' or 'full'
+    label VARCHAR,
+    scale VARCHAR,
+    mixture_name VARCHAR,
+    PRIMARY KEY (experiment, run_id, label)
+);
+CREATE TABLE input (            -- what a thing was made from, one value a row
+    owner VARCHAR,              -- an id; what an experiment says now is 'experiment:<name>'
+    kind VARCHAR,               -- 'token_set', 'proxy', 'training', ...
+    name VARCHAR,               -- a domain, or a key of the experiment file
+    value VARCHAR,              -- a digest, or a value as JSON
+    PRIMARY KEY (owner, kind, name)
+);
 CREATE TABLE ingested (         -- what the index holds of each file
     file VARCHAR,               -- below the store
     fingerprint VARCHAR,        -- sizes, times and status when it was read

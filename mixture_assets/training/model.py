@@ -14,6 +14,8 @@ from mixture_assets.core.run import ModelSpec
 
 transformers.logging.set_verbosity_error()
 
+_MOST_LAYERS = 1000
+
 
 def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> PretrainedConfig:
     """The configuration of `spec`; families other than llama and gpt2 take `overrides` only."""
@@ -31,7 +33,7 @@ def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> Pretra
         config = AutoConfig.for_model(spec.family, **{**common, **shape, **spec.overrides})
     except StrictDataclassError as error:
         raise MixtureError(
-            f"[model] does not make a {spec.family!r}: {' '.join(str(error).split())}",
+            f"[model] does not make a {spec.family!r}: {_words(error)}",
             hint="see overrides in the experiment file",
         ) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -60,9 +62,14 @@ def _from_config(spec: ModelSpec, config: PretrainedConfig, **options: Any) -> P
 
 def _unbuildable(spec: ModelSpec, error: Exception) -> MixtureError:
     return MixtureError(
-        f"[model] does not make a {spec.family!r}: {type(error).__name__}: {error}",
+        f"[model] does not make a {spec.family!r}: {_words(error)}",
         hint="see family, sizes and overrides in the experiment file",
     )
+
+
+def _words(error: Exception) -> str:
+    """Another library's error on one line, its kind first, without the full stop."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". ")
 
 
 def build_model(
@@ -144,6 +151,12 @@ def _check_overrides(spec: ModelSpec, config: PretrainedConfig) -> None:
                 f"{nearest(key, known)}",
                 hint=f"see the documentation of {type(config).__name__}",
             )
+    n_layers = getattr(config, "num_hidden_layers", 0)
+    if isinstance(n_layers, int) and n_layers > _MOST_LAYERS:  # each is built before it is counted
+        raise MixtureError(
+            f"[model] overrides asks for {n_layers:,} layers, more than {_MOST_LAYERS:,}",
+            hint="mend the number of layers in the experiment file",
+        )
     on = {k: v for k, v in config.to_dict().items() if "drop" in k and _is_positive(v)}
     if on:
         raise MixtureError(

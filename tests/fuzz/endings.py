@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
 from hypothesis import HealthCheck, settings
 
+from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 
 LONGEST_PROBLEM = 700  # characters: a screen's worth
@@ -41,7 +43,23 @@ def check_error(error: MixtureError) -> None:
         assert len(text.splitlines()) <= 1, text
         assert "Traceback" not in text
         text.encode("utf-8")
-    assert not problem.endswith(".")
+    assert not problem.endswith(".") or problem.endswith("...")  # a list that is cut short
+
+
+def invoke(*arguments: object) -> str:
+    """What a verb prints, through the command line; SystemExit(0) and one error are its ends."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MixtureWarning)
+        result = CliRunner().invoke(cli, list(map(str, arguments)))
+    lines = result.output.strip().split("\n")
+    if result.exit_code:
+        assert result.exit_code == 1, result.exception
+        assert isinstance(result.exception, SystemExit), result.exception
+        assert len(lines) <= 2
+        assert lines[0].startswith("Error: ")
+        assert all(line.startswith("hint: ") for line in lines[1:])
+    assert "Traceback" not in result.output
+    return result.output
 
 
 class Endings:

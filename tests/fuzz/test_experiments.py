@@ -11,7 +11,7 @@ from mixture_assets.core.experiment import Experiment
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.training.model import count_parameters
 from tests.conftest import TINY
-from tests.fuzz.endings import Endings, fuzz_settings
+from tests.fuzz.endings import Endings, fuzz_settings, invoke
 from tests.fuzz.experiments import experiment_files
 
 FEW_PARAMETERS = 200  # of layers and of width: a model's shape is told without allocating it
@@ -33,7 +33,7 @@ def tokens(tiny_template: Path) -> Corpus:
 
 
 @given(content=experiment_files())
-@fuzz_settings(0.3, small=150)
+@fuzz_settings(0.3, small=120)
 def test_an_experiment_file_is_planned_or_refused_in_one_sentence(
     content: bytes, tiny_template: Path, tokens: Corpus, endings: Endings
 ) -> None:
@@ -52,6 +52,15 @@ def test_an_experiment_file_is_planned_or_refused_in_one_sentence(
     planned = endings.of(attempt)
     assert planned is None or all(run.spec.budget_tokens > 0 for run in planned)
     assert files(tiny_template / "store") == before
+
+
+@given(content=experiment_files())
+@fuzz_settings(0.02, small=30)
+def test_an_experiment_file_through_the_command_line(content: bytes, tiny_template: Path) -> None:
+    path = tiny_template / "fuzz.toml"
+    path.write_bytes(content)
+    output = invoke("status", "--experiment", path)
+    assert output.startswith("Error: ") or "next: mixture run" in output
 
 
 def is_small(experiment: Experiment) -> bool:

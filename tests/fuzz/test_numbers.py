@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixture_assets.tables import ddo_from_csv, extrapolate_from_json
-from tests.fuzz.endings import Endings, fuzz_settings
+from tests.fuzz.endings import Endings, fuzz_settings, invoke
 from tests.fuzz.numbers import BUDGETS, FLOORS, csv_files, json_files
 
 
@@ -68,6 +68,27 @@ def test_a_json_gives_weights_or_one_sentence(
         check_weights(answer["weights"])
         assert math.isclose(sum(answer["tokens"].values()), budget, rel_tol=1e-6)
     assert list(folder.iterdir()) == [path]
+    path.unlink()
+
+
+@given(content=csv_files())
+@fuzz_settings(0.02, small=40)
+def test_a_csv_through_the_command_line(content: bytes, folder: Path) -> None:
+    path = folder / "runs.csv"
+    path.write_bytes(content)
+    output = invoke("ddo", path, "--objective", "loss", "--json")
+    if not output.startswith("Error: "):
+        check_weights(json.loads(output)["weights"])
+    path.unlink()
+
+
+@given(content=json_files(), budget=BUDGETS)
+@fuzz_settings(0.02, small=40)
+def test_a_json_through_the_command_line(content: bytes, budget: float, folder: Path) -> None:
+    path = folder / "optima.json"
+    path.write_bytes(content)
+    output = invoke("extrapolate", path, "--tokens", repr(budget))
+    assert output.startswith(("Error: ", "domain"))
     path.unlink()
 
 

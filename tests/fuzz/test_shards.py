@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(shard=shards())
-@fuzz_settings(0.4, small=400)
+@fuzz_settings(0.4, small=250)
 def test_a_shard_becomes_tokens_or_one_sentence(
     shard: tuple[str, bytes], folder: Path, tokenizer: FrozenTokenizer, endings: Endings
 ) -> None:
