@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from _chaos_checks import check_rows, differing_tables, n_different, run_bits, token_bytes
+from _chaos_checks import check_rows, different, differing_tables, run_bits, token_bytes
 from _chaos_experiment import write_experiment
 from _chaos_jobs import Crowd, MainJob, Watched, part
 
@@ -29,13 +29,10 @@ from mixture_assets.store.ingest import attempt
 from mixture_assets.store.records import read_record
 from mixture_assets.store.runs import list_runs
 
-SHARES = {"tokenizing": 0.15, "proxies": 0.25, "fits": 0.15, "full": 0.25, "ingest": 0.2}
+SHARES = {"tokenizing": 0.2, "proxies": 0.2, "fits": 0.15, "full": 0.2, "ingest": 0.25}
 STAGES = tuple(SHARES)
-_BEFORE_KILL_SECONDS = {
-    "proxies": 7.0,
-    "full": 7.0,
-    "fits": 1.0,
-}  # at most; a worker starts in 4
+_BEFORE_KILL_SECONDS = 1.0  # at most, once the stage has begun its work
+_START_SHARE = 0.15  # of the kills in training may hit processes that are on their way up
 _ZERO = ("lost", "duplicated", "outdated", "unreadable", "went_back", "short", "different")
 
 
@@ -45,7 +42,7 @@ class Chaos:
     def __init__(self, folder: Path, asked: argparse.Namespace) -> None:
         self.rng, self.folder = random.Random(asked.seed), folder
         self.deadline = time.monotonic() + 60 * asked.minutes
-        self.victims = itertools.cycle(("main", "worker", "all"))
+        self.victims = itertools.cycle(("main", "worker", "all", "worker"))
         self.quota = Counter({stage: max(1, round(asked.kills * s)) for stage, s in SHARES.items()})
         self.kills: Counter[str] = Counter()
         self.found: Counter[str] = Counter()
@@ -60,12 +57,18 @@ class Chaos:
         begun = time.monotonic()
         job.process.wait()
         self.tokenizing_seconds = time.monotonic() - begun
+        store = self.calm.parent / "store"
+        self.tokens = token_bytes(store)
         job = MainJob(self.calm)
         if job.process.wait():
             raise SystemExit("the undisturbed run failed:\n" + "\n".join(job.lines[-20:]))
-        store = self.calm.parent / "store"
-        self.tokens, self.bits = token_bytes(store), run_bits(store)
-        self.proposal = proposal_of(store)
+        self.bits, self.proposal = run_bits(store), proposal_of(store)
+
+    def blame(self, what: str, names: list[str]) -> None:
+        """Count what is not as it must be, and name it."""
+        self.found[what] += len(names)
+        if names:
+            say(f"{what}: {names}")
 
     def is_due(self, stage: str) -> bool:
         """Whether this stage has kills to come, and there is time for them."""
@@ -94,7 +97,8 @@ class Chaos:
 
     def compare_tokens(self) -> None:
         """Token files, byte for byte."""
-        self.found["different_tokens"] += n_different(self.tokens, token_bytes(self.store))
+        names = different(self.tokens, token_bytes(self.store))
+        self.blame("different_tokens", names)
         self.found["compared_tokens"] += 1
 
     def training(self, stage: str, purpose: str) -> None:
@@ -108,14 +112,23 @@ class Chaos:
                 self.compare_runs()
                 self.forget(purpose)
                 continue
-            time.sleep(self.rng.uniform(0, _BEFORE_KILL_SECONDS[stage]))
-            landed, victim = job.stage, next(self.victims)
-            self.found["trained_when_killed"] += self.is_training()
+            self.wait_for_training(job, stage)
+            time.sleep(self.rng.uniform(0, _BEFORE_KILL_SECONDS))
+            landed, is_training, victim = job.stage, self.is_training(), next(self.victims)
             if job.strike(victim, self.rng):
                 self.note(landed)
                 self.found[f"killed_{victim}"] += 1
+                self.found["killed_in_training"] += is_training
         if job is not None:
             job.kill_all()
+
+    def wait_for_training(self, job: MainJob, stage: str) -> None:
+        """Most kills are to hit a training, not the seconds in which processes start."""
+        is_patient = self.rng.random() > _START_SHARE
+        while is_patient and job.stage == stage and job.process.poll() is None:
+            if self.is_training():
+                return
+            time.sleep(0.02)
 
     def is_training(self) -> bool:
         """Whether a worker is at a run of the experiment."""
@@ -127,7 +140,7 @@ class Chaos:
         while self.is_due("fits"):
             job = Watched(part("fit", self.experiment))
             job.wait_for("begin")
-            time.sleep(self.rng.uniform(0, _BEFORE_KILL_SECONDS["fits"]))
+            time.sleep(self.rng.uniform(0, _BEFORE_KILL_SECONDS))
             if job.kill() and job.last == "begin":
                 self.note("fits")
             self.found["different_proposals"] += proposal_of(self.store) != self.proposal
@@ -144,7 +157,7 @@ class Chaos:
         """Losses and models of the runs that are done, bit for bit."""
         bits = run_bits(self.store)
         expected = self.bits if is_complete else {k: self.bits.get(k) for k in bits}
-        self.found["different_runs"] += n_different(expected, bits)
+        self.blame("different_runs", different(expected, bits))
         self.found["compared_runs"] += len(bits)
 
     def finish(self) -> None:
@@ -171,7 +184,7 @@ class Chaos:
         attempt(self.store)
         self.found.update(check_rows(self.store, crowd.ledgers))
         tables = differing_tables(self.store, lambda: attempt(self.store))
-        self.found["different_tables"] += len(tables)
+        self.blame("different_tables", tables)
 
 
 def proposal_of(store: Path) -> object:
@@ -187,6 +200,9 @@ def violations(found: Counter[str], kills: Counter[str], quota: Counter[str]) ->
     bad += [
         f"too few kills in {s}: {kills[s]} of {quota[s]}" for s in STAGES if kills[s] < quota[s]
     ]
+    n_training = kills["proxies"] + kills["full"]
+    if found["killed_in_training"] < n_training / 2:
+        bad.append(f"too few kills in training: {found['killed_in_training']} of {n_training}")
     needed = ("acknowledged", "answers", "holds", "compared_tokens", "compared_runs")
     return bad + [f"nothing was checked: {name}" for name in needed if not found[name]]
 

@@ -112,6 +112,6 @@ def _sha(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def n_different(expected: dict[str, str], found: dict[str, str]) -> int:
+def different(expected: dict[str, str], found: dict[str, str]) -> list[str]:
     """Entries that differ or are on one side only."""
-    return sum(expected.get(k) != found.get(k) for k in expected.keys() | found.keys())
+    return sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))

@@ -9,6 +9,7 @@ name = "chaos"
 store = "store"
 [data]
 root = "raw"
+settle_seconds = 0
 validation_fraction = 0.2
 validation_tokens = 600
 [tokenizer]
@@ -22,7 +23,7 @@ context = 32
 batch_tokens = 256
 learning_rate = 1e-2
 [compute]
-attempts = 1000  # a run that we kill again and again is not to be given up
+attempts = 100  # a run that we kill again and again is not to be given up
 [proxy]
 budgets_tokens = [{small}, {large}]
 base_seeds = [1]

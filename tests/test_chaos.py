@@ -98,13 +98,13 @@ def test_one_bit_of_a_product_is_found(checks, tmp_path):
     path.write_bytes(b"\0\1")
     before = checks.token_bytes(tmp_path)
     path.write_bytes(b"\0\2")
-    assert checks.n_different(before, checks.token_bytes(tmp_path)) == 1
+    assert checks.different(before, checks.token_bytes(tmp_path)) == ["tokens/a/x.npy"]
     folder = fakes.finished_run(tmp_path, "r0")
     (folder / "model").mkdir()
     (folder / "model" / "model.safetensors").write_bytes(b"weights")
     bits = checks.run_bits(tmp_path)
     (folder / "model" / "model.safetensors").write_bytes(b"weightz")
-    assert checks.n_different(bits, checks.run_bits(tmp_path)) == 1
+    assert checks.different(bits, checks.run_bits(tmp_path)) == ["r0 model.safetensors"]
 
 
 def test_a_violation_and_a_check_without_subject_are_told(checks):
@@ -114,7 +114,9 @@ def test_a_violation_and_a_check_without_subject_are_told(checks):
     seen = dict.fromkeys(
         ("acknowledged", "answers", "holds", "compared_tokens", "compared_runs"), 5
     )
+    seen["killed_in_training"] = 1
     assert _chaos.violations(Counter(seen), quota, quota) == []
+    assert _chaos.violations(Counter(seen | {"killed_in_training": 0}), quota, quota)
     assert _chaos.violations(Counter(seen | {"went_back": 1}), quota, quota) == ["went_back: 1"]
     assert _chaos.violations(Counter(seen | {"answers": 0}), quota, quota)
     assert _chaos.violations(Counter(seen), quota - Counter(fits=1), quota)

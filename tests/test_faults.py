@@ -1,7 +1,6 @@
 """The main job under faults of the machine: a full disk, a restart, a clock that jumps, a stop."""
 
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -28,6 +27,23 @@ from pathlib import Path
 from mixture_assets.compute.pool import run_pool
 run_pool(Path(sys.argv[1]), sys.argv[2:], workers=1)
 """
+
+
+@pytest.fixture(scope="module")
+def finished_once(tiny_template, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "tiny"
+    shutil.copytree(tiny_template, folder)
+    path = folder / "tiny.toml"
+    path.write_text(path.read_text().replace("seeds = [0, 1]", "seeds = [0]"))
+    run_all(Workspace.open(path))
+    return folder
+
+
+@pytest.fixture
+def finished(finished_once, tmp_path):
+    """The experiment file of a private copy that was run to its end."""
+    shutil.copytree(finished_once, tmp_path / "tiny")
+    return tmp_path / "tiny" / "tiny.toml"
 
 
 def start(*command, checkpoint_seconds=0.1):
@@ -213,7 +229,7 @@ def test_a_stop_is_not_told_of_runs_that_another_pool_trains(tiny):
 MOUNT = ["unshare", "-rm", "sh", "-c"]
 GROW = """
 mount -t tmpfs -o size=64k none "$1"
-for size in 64k 256k 320k 448k 640k 896k 1300k 1900k 16m; do
+for size in 64k 160k 256k 512k 1200k 16m; do
   mount -o remount,size=$size none "$1"
   "$2" -c "$3" run --json --experiment "$4" >"$5/$size.json" 2>"$5/$size.txt"
   echo $? >"$5/$size.code"
@@ -232,21 +248,20 @@ def can_mount():
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs a user namespace to mount a small disk")
-def test_a_disk_that_is_full_at_every_stage_is_one_sentence_and_costs_nothing(tiny, tmp_path):
+def test_a_disk_that_is_full_at_every_stage_is_one_sentence_and_costs_nothing(finished, tmp_path):
     """The disk grows a little after each failure, so that every writer meets its end in turn."""
-    calm, logs = tmp_path / "calm", tmp_path / "logs"
-    shutil.copytree(tiny.parent, calm)
-    run_all(Workspace.open(calm / "tiny.toml"))
-    shutil.rmtree(tiny.parent / "store")
-    (tiny.parent / "store").mkdir()
+    logs, store = tmp_path / "logs", finished.parent / "store"
+    expected = bits(store)
+    shutil.rmtree(store)
+    store.mkdir()
     logs.mkdir()
-    arguments = [tiny.parent / "store", sys.executable, PROGRAM, tiny, logs]
+    arguments = [store, sys.executable, PROGRAM, finished, logs]
     environment = os.environ | {"MIXTURE_CHECKPOINT_SECONDS": "0.05"}
     subprocess.run([*MOUNT, GROW, "sh", *arguments], check=True, env=environment)
 
     codes = {path.stem: path.read_text().strip() for path in logs.glob("*.code")}
     failed = [size for size, code in codes.items() if code != "0"]
-    assert len(failed) >= 5, codes
+    assert len(failed) >= 4, codes
     assert codes["16m"] == "0", (logs / "16m.txt").read_text()
     for size in failed:
         messages = (logs / f"{size}.txt").read_text()
@@ -255,15 +270,15 @@ def test_a_disk_that_is_full_at_every_stage_is_one_sentence_and_costs_nothing(ti
         assert "hint: free some space" in messages
         assert "Traceback" not in messages
         assert not (logs / f"{size}.left").read_text()
-    assert bits(logs / "store") == bits(calm / "store")
+    assert bits(logs / "store") == expected
 
 
 # --- what a killed process left for the next --------------------------------------------------
 
 
-def test_a_report_is_never_older_than_the_runs_that_it_is_about(tiny):
+def test_a_report_is_never_older_than_the_runs_that_it_is_about(finished):
     """Stopped after the last training and before the report: the next call writes it."""
-    workspace = Workspace.open(tiny)
+    workspace = Workspace.open(finished)
     summary = run_all(workspace)
     run = summary.full_runs[0]
     shutil.rmtree(RunFolder(workspace.store, run.run_id).path)
@@ -283,12 +298,12 @@ def test_a_report_is_never_older_than_the_runs_that_it_is_about(tiny):
     assert "an old page" not in again.report.html.read_text()
 
 
-def test_wall_clocks_that_jump_between_runs_train_nothing_again(tiny):
-    workspace = Workspace.open(tiny)
+def test_wall_clocks_that_jump_between_runs_train_nothing_again(finished):
+    workspace = Workspace.open(finished)
     done = run_all(workspace)
     losses = bits(workspace.store)
     for stamp in (0, 4e9):
-        for path in (*tiny.parent.rglob("*"), tiny):
+        for path in finished.parent.rglob("*"):
             os.utime(path, (stamp, stamp))
         again = run_all(workspace)
         assert again.n_trained == 0
@@ -296,4 +311,3 @@ def test_wall_clocks_that_jump_between_runs_train_nothing_again(tiny):
         assert bits(workspace.store) == losses
         rows = query(workspace.store, "SELECT count(*), count(DISTINCT run_id) FROM run").rows
         assert rows == [(len(losses), len(losses))]
-    json.loads((workspace.store / "shards.json").read_text())
