@@ -144,6 +144,7 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
             "method": [type(method).__name__, dataclasses.asdict(method)],
             "problem": dataclasses.asdict(problem),
             "runs": sorted(r.run_id for r in results),
+            "measured_on": {n: d.validation_digest for n, d in corpus.domains.items()},
         }
     )
     proposal = method.propose(problem, results)

@@ -61,7 +61,7 @@ CREATE VIEW proxy_results AS
         run.budget_tokens,
         evaluation.domain, run_domain_tokens.requested_tokens, run_domain_tokens.realised_tokens,
         evaluation.loss_nats, evaluation.loss_se_nats, evaluation.bits_per_byte,
-        evaluation.perplexity, evaluation.metric_version, run.numeric_path
+        evaluation.perplexity, evaluation.validation_id, evaluation.metric_version, run.numeric_path
     FROM run
     JOIN planned_run USING (run_id)
     JOIN evaluation ON evaluation.run_id = run.run_id AND evaluation.is_final
@@ -86,22 +86,39 @@ CREATE VIEW latest_weights AS
         ORDER BY latest.proposal_id IS NOT NULL DESC, created_at DESC NULLS LAST,
             weight_history.proposal_id DESC) = 1;
 
--- Finished full runs, best first within an experiment and a budget.
+-- One final loss per run, domain and experiment: on the documents that the experiment measures on
+-- now, where a run was measured on those; a run may have been measured on several.
+CREATE VIEW final_evaluation AS
+    SELECT planned_run.experiment, evaluation.*
+    FROM evaluation
+    JOIN planned_run USING (run_id)
+    LEFT JOIN input ON input.owner = 'experiment:' || planned_run.experiment
+        AND input.kind = 'validation_set' AND input.name = evaluation.domain
+    WHERE evaluation.is_final
+    QUALIFY row_number() OVER (
+        PARTITION BY planned_run.experiment, run_id, evaluation.domain, metric_version
+        ORDER BY validation_id IS NOT DISTINCT FROM input.value DESC, validation_id) = 1;
+
+-- Finished full runs, best first within an experiment, a budget and the same documents.
 CREATE VIEW leaderboard AS
     SELECT experiment, budget_tokens,
         rank() OVER (
-            PARTITION BY experiment, budget_tokens, metric_version ORDER BY mean_loss_nats) AS place,
+            PARTITION BY experiment, budget_tokens, measured_on, metric_version
+            ORDER BY mean_loss_nats) AS place,
         mixture_name, seed, mean_loss_nats, mean_perplexity, mean_bits_per_byte, n_domains,
-        metric_version, flops_train, seconds, device, run_id
+        measured_on, metric_version, flops_train, seconds, device, run_id
     FROM (
         SELECT planned_run.experiment, run.budget_tokens, planned_run.mixture_name, run.seed,
             avg(evaluation.loss_nats) AS mean_loss_nats,
             avg(evaluation.perplexity) AS mean_perplexity,
             avg(evaluation.bits_per_byte) AS mean_bits_per_byte,
-            count(*) AS n_domains, evaluation.metric_version, run.flops_train, run.seconds,
+            count(*) AS n_domains,
+            md5(string_agg(evaluation.validation_id, ' ' ORDER BY domain))[:8] AS measured_on,
+            evaluation.metric_version, run.flops_train, run.seconds,
             run.device, run.run_id
         FROM run JOIN planned_run USING (run_id)
-        JOIN evaluation ON evaluation.run_id = run.run_id AND evaluation.is_final
+        JOIN final_evaluation AS evaluation
+            ON evaluation.run_id = run.run_id AND evaluation.experiment = planned_run.experiment
         WHERE planned_run.purpose = 'full' AND run.status = 'done'
         GROUP BY ALL
     );
