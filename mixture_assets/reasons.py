@@ -16,23 +16,25 @@ _FITS = """
     SELECT fit.*, max(value) FILTER (name = 'a') AS a, max(value) FILTER (name = 'b') AS b,
         max(value) FILTER (name = 'c') AS c
     FROM fit LEFT JOIN fit_parameter USING (fit_id)
-    WHERE proposal_id = ? AND domain = ? GROUP BY ALL ORDER BY base_tokens, scale
+    WHERE fit_id IN (SELECT parent FROM edge WHERE child = ? AND role = 'fit')
+    GROUP BY ALL ORDER BY base_tokens, scale
 """
 _RUNS = """
-    SELECT edge.child AS fit_id, run_id, run.label, status, run.budget_tokens, requested_tokens,
+    SELECT edge.child AS fit_id, run.run_id, run.label, status, run.budget_tokens, requested_tokens,
         loss_nats, loss_se_nats, flops_train + flops_eval AS flops, seconds, device,
         numeric_path, code_version
     FROM edge JOIN run ON run.run_id = edge.parent
-    LEFT JOIN run_domain_tokens AS asked USING (run_id)
+    LEFT JOIN run_domain_tokens AS asked ON asked.run_id = run.run_id AND asked.domain = ?
     LEFT JOIN (
         SELECT run_id, domain, arg_max(loss_nats, metric_version) AS loss_nats,
             arg_max(loss_se_nats, metric_version) AS loss_se_nats
         FROM evaluation WHERE is_final GROUP BY ALL
-    ) AS e ON e.run_id = run.run_id AND e.domain = asked.domain
-    WHERE edge.role = 'proxy_run' AND asked.domain = ?
-        AND edge.child IN (SELECT fit_id FROM fit WHERE proposal_id = ? AND fit.domain = ?)
-    ORDER BY fit_id, requested_tokens, run.label, run_id
+    ) AS e ON e.run_id = run.run_id AND e.domain = ?
+    WHERE edge.role = 'proxy_run'
+        AND edge.child IN (SELECT parent FROM edge WHERE child = ? AND role = 'fit')
+    ORDER BY fit_id, requested_tokens NULLS FIRST, run.label, run.run_id
 """
+_REUSED = "SELECT parent FROM edge WHERE child = ? AND role = 'reused'"
 _LOSSES = """
     SELECT run_id, domain, loss_nats FROM evaluation WHERE is_final AND run_id IN (
         SELECT edge.parent FROM edge JOIN fit ON fit.fit_id = edge.child
@@ -42,10 +44,10 @@ _LOSSES = """
 _TOKEN_SETS = """
     SELECT DISTINCT d.domain, token_set_id, available_tokens, n_documents, validation_tokens,
         validation_documents
-    FROM fit JOIN edge AS of_fit ON of_fit.child = fit_id AND of_fit.role = 'proxy_run'
+    FROM edge AS fit JOIN edge AS of_fit ON of_fit.child = fit.parent AND of_fit.role = 'proxy_run'
     JOIN edge AS of_run ON of_run.child = of_fit.parent AND of_run.role = 'training_tokens'
     JOIN domain AS d ON d.token_set_id = of_run.parent
-    WHERE proposal_id = ? AND fit.domain = ? ORDER BY ALL
+    WHERE fit.child = ? AND fit.role = 'fit' ORDER BY ALL
 """
 _SHARDS = """
     SELECT DISTINCT shard.url, shard.n_bytes, shard.n_documents, token_shard.n_tokens,
@@ -70,12 +72,13 @@ def reasons(store: Path, experiment: str, domain: str, proposal_id: str = "") ->
         found = _proposal(ask, experiment, proposal_id)
         name = found["proposal_id"]
         weight = _weight(ask, name, domain)
-        token_sets = ask(_TOKEN_SETS, [name, domain]).to_dicts()
+        token_sets = ask(_TOKEN_SETS, [f"{name}:{domain}"]).to_dicts()
         own = [t["token_set_id"] for t in token_sets if t["domain"] == domain]
         shards = ask(_SHARDS, [domain, own]).to_dicts()
         return {
             "proposal": found,
             "weight": weight,
+            "reused": _rows(ask, _REUSED, f"{name}:{domain}"),
             "fits": _fits(ask, name, domain),
             "token_sets": token_sets,
             "shards": shards,
@@ -125,18 +128,25 @@ def _weight(ask: Ask, proposal_id: str, domain: str) -> Row:
 def _fits(ask: Ask, proposal_id: str, domain: str) -> list[Row]:
     """The domain's curves, each with its runs; `x` and `objective` are the points."""
     objective, losses = _objective(ask, proposal_id), _losses(ask, proposal_id)
-    runs = _rows(ask, _RUNS, domain, proposal_id, domain)
+    weight = f"{proposal_id}:{domain}"
+    runs = _rows(ask, _RUNS, domain, domain, weight)
     fits = []
-    for fit in _rows(ask, _FITS, proposal_id, domain):
+    for fit in _rows(ask, _FITS, weight):
         mine = [
             run
-            | {"x": run["requested_tokens"] / fit["base_tokens"]}
+            # In a group with frozen ratios a domain has no amount of its own.
+            | {"x": _amount(run, fit) if fit["domain"] == domain else None}
             | {"objective": _value(objective, losses.get(run["run_id"], {}))}
             for run in runs
             if run["fit_id"] == fit["fit_id"]
         ]
         fits.append(fit | {"runs": mine})
     return fits
+
+
+def _amount(run: Row, fit: Row) -> float:
+    """Multiples of the base amount; a run that lacks the domain has none of it."""
+    return float((run["requested_tokens"] or 0) / fit["base_tokens"])
 
 
 def _losses(ask: Ask, proposal_id: str) -> dict[str, dict[str, float]]:
@@ -159,7 +169,7 @@ def _objective(ask: Ask, proposal_id: str) -> Objective | None:
 
 
 def _value(objective: Objective | None, loss_nats: dict[str, float]) -> float | None:
-    return None if objective is None or not loss_nats else objective.value(loss_nats)
+    return None if objective is None else objective.known_value(loss_nats)
 
 
 def _named(ask: Ask, ids: Sequence[str]) -> list[Row]:

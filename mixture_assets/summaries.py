@@ -102,8 +102,10 @@ def run_line(workspace: Workspace, run: PlannedRun) -> str:
     objective = workspace.experiment.objective
     losses = {domain: row["loss_nats"] for domain, row in result["losses"].items()}
     tokens = tokens_text(run.spec.budget_tokens)
+    value = objective.known_value(losses)
+    shown = f"{'-':>8}" if value is None else f"{value:8.3f}"
     return (
-        f"  {run.label:<32} {objective.name} {objective.value(losses):8.3f}  "
+        f"  {run.label:<32} {objective.name} over {len(losses)} domains {shown}  "
         f"{tokens:>6} tokens in {result['seconds']:.0f} s"
     )
 

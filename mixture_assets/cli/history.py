@@ -95,6 +95,9 @@ def _print_weight(found: dict[str, Any]) -> None:
         f"proposal {proposal['proposal_id']} of {proposal['created_at']}: {proposal['method']}, "
         f"{proposal['objective']}, {tokens_text(proposal['budget_tokens'])} tokens"
     )
+    for row in found["reused"]:
+        earlier = row["parent"].partition(":")[0]
+        click.echo(f"its ratio to other unchanged domains is that of proposal {earlier}")
     for row in found["stale"]:
         what = f"{row['input_kind']} {row['input_name']}"
         click.echo(f"stale: {what} {row['change']}: {row['was']} -> {row['now']}")
@@ -113,7 +116,7 @@ def _print_fit(fit: dict[str, Any]) -> None:
             run["run_id"],
             run["label"],
             run["status"],
-            f"{run['x']:.3g}",
+            _number(run["x"]),
             _number(run["objective"]),
             _number(run["loss_nats"]),
             "-" if run["flops"] is None else flops_text(run["flops"]),

@@ -29,10 +29,17 @@ class Objective:
         unit = "loss (nats)" if self.metric == "loss" else "perplexity"
         return f"{'weighted ' if self.weights else ''}mean {unit}"
 
+    def _missing(self, loss_nats: Mapping[str, float]) -> list[str]:
+        return [name for name in self.weights if name not in loss_nats]
+
+    def known_value(self, loss_nats: Mapping[str, float]) -> float | None:
+        """The same for display; None for a run that was not measured on all that it weighs."""
+        return None if self._missing(loss_nats) or not loss_nats else self.value(loss_nats)
+
     def value(self, loss_nats: Mapping[str, float]) -> float:
         """The objective of one run from all its domains' losses in nats per token."""
         weights = self.weights or dict.fromkeys(loss_nats, 1.0)
-        missing = [name for name in weights if name not in loss_nats]
+        missing = self._missing(loss_nats)
         if missing:
             raise MixtureError(
                 f"the objective weighs {shortlist(missing)}, which have no loss",

@@ -195,9 +195,10 @@ def of_trial(workspace: Workspace, run: PlannedRun) -> Metadata:
         (domain, f"{losses[domain]:.4f}", f"{run.spec.tokens.get(domain, 0):,}")
         for domain in sorted(losses)
     ]
+    value = workspace.experiment.objective.known_value(losses)
     return {
         "label": run.label,
-        "objective": workspace.experiment.objective.value(losses),
+        **({} if value is None else {"objective": value}),
         "tokens": run.spec.budget_tokens,
         "seconds": result["seconds"],
         "losses": table(("domain", "loss (nats)", "tokens trained on"), rows),

@@ -50,7 +50,7 @@ class ReportData:
     def value(self, run_id: str) -> float | None:
         """The objective of a finished run."""
         losses = {domain: e["loss_nats"] for domain, e in self.final(run_id).items()}
-        return self.objective.value(losses) if losses else None
+        return self.objective.known_value(losses)
 
     @cached_property
     def curves(self) -> dict[str, dict[int, Curve]]:
@@ -60,7 +60,8 @@ class ReportData:
             by_tokens: dict[int, Losses] = {}
             for e in self.evaluations.get(run["run_id"], ()):
                 by_tokens.setdefault(e["tokens"], {})[e["domain"]] = e["loss_nats"]
-            curve = [(tokens, self.objective.value(by)) for tokens, by in by_tokens.items()]
+            values = {tokens: self.objective.known_value(by) for tokens, by in by_tokens.items()}
+            curve = [(tokens, value) for tokens, value in values.items() if value is not None]
             if curve:
                 curves.setdefault(run["mixture_name"], {})[run["seed"]] = curve
         return curves
