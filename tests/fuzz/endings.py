@@ -22,11 +22,14 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 def fuzz_settings(share: float, *, small: int) -> settings:
-    """`small` examples by default, always the same; that share of $MIXTURE_FUZZ if it is set."""
+    """`small` examples by default, always the same; that share of $MIXTURE_FUZZ, new ones, if set.
+
+    A long run prints what fails; pytest's --hypothesis-seed makes the same run again.
+    """
     asked = int(os.environ.get("MIXTURE_FUZZ", "0"))
     return settings(
         max_examples=round(asked * share) if asked else small,
-        derandomize=True,
+        derandomize=not asked,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),

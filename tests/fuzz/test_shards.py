@@ -94,7 +94,8 @@ def naive_texts(raw: RawShard, content: bytes) -> list[str] | None:
         lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
         return [json.loads(line)["text"] for line in lines if line.strip()]
     if raw.format == "parquet":
-        return list(pq.read_table(io.BytesIO(content))["text"].to_pylist())
+        # of the other columns nobody asks: they may be damaged
+        return list(pq.read_table(io.BytesIO(content), columns=["text"])["text"].to_pylist())
     if raw.format == "arrow":
         open_ = pa.ipc.open_file if content.startswith(b"ARROW1") else pa.ipc.open_stream
         return list(open_(io.BytesIO(content)).read_all()["text"].to_pylist())
