@@ -97,7 +97,7 @@ def serving(experiment: Path) -> Iterator[Server]:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         try:
-            wait_until(lambda: is_up(process, made), "the server", seconds=120)
+            wait_until(lambda: is_up(process, made), "the server", seconds=300)
             yield made
         finally:
             stop(process)
