@@ -12,12 +12,13 @@ from mixture_assets.defs import metadata
 from mixture_assets.defs.data import validation_set
 from mixture_assets.defs.partitions import TRIALS
 from mixture_assets.defs.resources import Lab
+from mixture_assets.defs.steps import asset
 from mixture_assets.plans import PlannedRun
 
 TRAINING_POOL = "training"  # one at a time: each takes every core
 
 
-@dg.asset(deps=[validation_set], group_name="proxy", kinds={"python"})
+@asset(deps=[validation_set], group_name="proxy", kinds={"python"})
 def proxy_plan(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """Small training runs that the method asks for, each named by all that it depends on."""
     workspace = lab.open()
@@ -29,7 +30,7 @@ def proxy_plan(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeRes
     )
 
 
-@dg.asset(deps=[proxy_plan], group_name="proxy", kinds={"pytorch"}, pool=TRAINING_POOL)
+@asset(deps=[proxy_plan], group_name="proxy", kinds={"pytorch"}, pool=TRAINING_POOL)
 def proxy_runs(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """The planned runs, trained side by side; those that have a result are not trained again.
 
