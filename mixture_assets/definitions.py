@@ -8,6 +8,7 @@ import dagster as dg
 from mixture_assets.defs import (
     automation,
     data,
+    desk,
     evaluation,
     failures,
     jobs,
@@ -53,7 +54,7 @@ defs = dg.Definitions(
         mixtures.epochs_within_cap,
         training.finite_full_losses,
     ],
-    jobs=[*jobs.stages, jobs.everything],
+    jobs=[*jobs.stages, jobs.everything, *desk.verbs],
     schedules=[jobs.refit_weekly],
     sensors=[automation.new_domains, failures.failed, failures.cancelled, failures.reaper],
     resources={"lab": Lab.from_environment()},
