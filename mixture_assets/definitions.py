@@ -9,39 +9,45 @@ from mixture_assets.defs import (
     automation,
     conditions,
     data,
+    desk,
     evaluation,
+    failures,
+    jobs,
     mixtures,
     proxies,
     records,
     training,
 )
 from mixture_assets.defs.resources import Lab
+from mixture_assets.defs.steps import owned
 
 defs = dg.Definitions(
-    assets=conditions.automated(
-        [  # what is made without a click, and when: conditions.py
-            # text -> tokens
-            data.raw,
-            data.domains,
-            data.shards,
-            data.tokenizer,
-            data.tokens,
-            data.validation_set,
-            # tokens -> many small models
-            proxies.proxy_plan,
-            proxies.proxy_runs,
-            proxies.proxy_trial,
-            # small models -> weights
-            mixtures.ddo_optima,
-            mixtures.proposals,
-            mixtures.chosen_mixture,
-            # weights -> the models that they are for, and what the weights were worth
-            training.full_run,
-            evaluation.evaluation,
-            # everything, findable
-            records.database,
-            records.report,
-        ]
+    assets=owned(
+        conditions.automated(
+            [  # what is made without a click, and when: conditions.py
+                # text -> tokens
+                data.raw,
+                data.domains,
+                data.shards,
+                data.tokenizer,
+                data.tokens,
+                data.validation_set,
+                # tokens -> many small models
+                proxies.proxy_plan,
+                proxies.proxy_runs,
+                proxies.proxy_trial,
+                # small models -> weights
+                mixtures.ddo_optima,
+                mixtures.proposals,
+                mixtures.chosen_mixture,
+                # weights -> the models that they are for, and what the weights were worth
+                training.full_run,
+                evaluation.evaluation,
+                # everything, findable
+                records.database,
+                records.report,
+            ]
+        )
     ),
     asset_checks=[
         data.none_quarantined,
@@ -53,8 +59,16 @@ defs = dg.Definitions(
         mixtures.epochs_within_cap,
         training.finite_full_losses,
     ],
-    jobs=[automation.everything],
-    sensors=[automation.new_domains, conditions.prepare, conditions.refit],
+    jobs=[*jobs.stages, jobs.everything, *desk.verbs],
+    schedules=[jobs.refit_weekly],
+    sensors=[
+        automation.new_domains,
+        conditions.prepare,
+        conditions.refit,
+        failures.failed,
+        failures.cancelled,
+        failures.reaper,
+    ],
     resources={"lab": Lab.from_environment()},
     # One process per run: the steps follow each other, and training has processes of its own.
     executor=dg.in_process_executor,

@@ -4,7 +4,7 @@ import importlib.metadata
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,12 @@ def examine(store: Path) -> list[Finding]:
         ("database", lambda: _database(store)),
     ]
     return [_guarded(name, check) for name, check in checks]
+
+
+def findings_table(findings: Sequence[Finding]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Header and rows for people."""
+    body = [[f.check, "ok" if f.is_ok else "FIX", f.finding] for f in findings]
+    return ("check", "state", "finding"), body
 
 
 def _guarded(name: str, check: Callable[[], Finding]) -> Finding:

@@ -1,9 +1,11 @@
 """What an experiment will take, told before anything starts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mixture_assets.core.problem import Problem, ProxyRun
 from mixture_assets.core.run import ModelSpec
+from mixture_assets.core.units import bytes_text, flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Workspace, landed
 from mixture_assets.data.tokenizer import load_tokenizer
 from mixture_assets.pipeline import n_workers
@@ -48,6 +50,22 @@ def estimate(workspace: Workspace) -> list[PlanRow]:
     n_full = len(e.full.mixtures) * len(e.full.seeds)
     tokens = n_full * e.full.budget_tokens
     return [*rows, _plan_row(workspace, "full runs", n_full, tokens, e.model)]
+
+
+def plan_table(rows: Sequence[PlanRow]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Header and rows for people."""
+    body = [
+        [
+            row.stage,
+            str(row.runs),
+            tokens_text(row.tokens),
+            flops_text(row.flops),
+            seconds_text(3600 * row.hours),
+            bytes_text(row.disk_bytes),
+        ]
+        for row in rows
+    ]
+    return ("stage", "runs", "tokens", "FLOPs", "time", "disk"), body
 
 
 def _plan_row(

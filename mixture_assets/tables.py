@@ -4,17 +4,20 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.names import nearest
+from mixture_assets.core.units import tokens_text
 from mixture_assets.methods.autoscale import Rule, extrapolate
 from mixture_assets.methods.ddo import ddo_from_table
 
 _MOST_BYTES = 1 << 26
 _LEAST = 1e-18  # below it, and above its inverse, is a slip; squares of these still are doubles
 _LONGEST_NAME = 200
+Table = tuple[tuple[str, ...], list[list[str]]]  # header, rows
 
 
 def ddo_from_csv(path: Path, *, objective: str, floor: float) -> dict[str, Any]:
@@ -56,6 +59,29 @@ def extrapolate_from_json(
         scales["small"], scales["large"], budget_tokens=budget_tokens, rule=rule, floor=floor
     )
     return answer.to_json()
+
+
+def ddo_table(answer: Mapping[str, Any]) -> Table:
+    """Header and rows of what `ddo_from_csv` answers, largest weight first."""
+    rows = []
+    for name, weight in _largest_first(answer["weights"]):
+        fit = answer["fits"][name]
+        numbers = ["-" if fit[k] is None else f"{fit[k]:.4f}" for k in "abc"]
+        rows.append([name, f"{answer['optimum'][name]:.4f}", f"{weight:.4f}", *numbers])
+    return ("domain", "x base", "weight", "a", "b", "c"), rows
+
+
+def extrapolate_table(answer: Mapping[str, Any]) -> Table:
+    """Header and rows of what `extrapolate_from_json` answers, largest weight first."""
+    rows = [
+        [name, f"{weight:.4f}", tokens_text(answer["tokens"][name])]
+        for name, weight in _largest_first(answer["weights"])
+    ]
+    return ("domain", "weight", "tokens"), rows
+
+
+def _largest_first(weights: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(weights.items(), key=lambda item: -item[1])
 
 
 def _read_text(path: Path) -> str:

@@ -15,7 +15,7 @@ from mixture_assets.cli.app import (
     print_table,
     say,
 )
-from mixture_assets.core.units import bytes_text, flops_text, seconds_text, tokens_text
+from mixture_assets.core.units import tokens_text
 
 if TYPE_CHECKING:
     from mixture_assets.core.problem import Proposal
@@ -83,19 +83,9 @@ def plan(experiment: Path | None, as_json: bool) -> None:
 def _print_plan(rows: Any) -> None:
     if not rows:
         return
-    header = ("stage", "runs", "tokens", "FLOPs", "time", "disk")
-    body = [
-        (
-            row.stage,
-            str(row.runs),
-            tokens_text(row.tokens),
-            flops_text(row.flops),
-            seconds_text(3600 * row.hours),
-            bytes_text(row.disk_bytes),
-        )
-        for row in rows
-    ]
-    print_table(header, body)
+    from mixture_assets.estimate import plan_table
+
+    print_table(*plan_table(rows))
 
 
 @cli.command(epilog="Example: mixture status")
@@ -103,20 +93,14 @@ def _print_plan(rows: Any) -> None:
 @json_option
 def status(experiment: Path | None, as_json: bool) -> None:
     """Count runs by state, name the domains in quarantine, and the next command."""
-    from mixture_assets.store.status import quarantine_table, run_table
+    from mixture_assets.store.status import quarantine_table, run_table, status_table
 
     name, store = name_and_store_of(experiment)
     rows, bad = run_table(store), quarantine_table(store, name)
     if as_json:
         print_json({"runs": rows, "quarantined": bad})
         return
-    counts: dict[tuple[str, str], int] = {}
-    for row in rows:
-        key = (row["purpose"], row["status"])
-        counts[key] = counts.get(key, 0) + 1
-    print_table(
-        ("purpose", "status", "runs"), [(p, s, str(n)) for (p, s), n in sorted(counts.items())]
-    )
+    print_table(*status_table(rows))
     for row in rows:
         if row["status"] == "failed":
             click.echo(f"failed: {row['run_id']} {row['label']}: {row['reason']}")

@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from mixture_assets.cli.app import cli, json_option, print_json, print_table
-from mixture_assets.core.units import tokens_text
 
 
 @cli.command(epilog="Example: mixture ddo runs.csv --objective val_ppl_avg --floor 0.2 --json")
@@ -16,18 +15,13 @@ from mixture_assets.core.units import tokens_text
 @json_option
 def ddo(runs: Path, objective: str, floor: float, as_json: bool) -> None:
     """Fit and allocate from your own runs (columns: domain, factor, and the objective)."""
-    from mixture_assets.tables import ddo_from_csv
+    from mixture_assets.tables import ddo_from_csv, ddo_table
 
     answer = ddo_from_csv(runs, objective=objective, floor=floor)
     if as_json:
         print_json(answer)
         return
-    rows = []
-    for name, weight in sorted(answer["weights"].items(), key=lambda item: -item[1]):
-        fit = answer["fits"][name]
-        numbers = ["-" if fit[k] is None else f"{fit[k]:.4f}" for k in "abc"]
-        rows.append((name, f"{answer['optimum'][name]:.4f}", f"{weight:.4f}", *numbers))
-    print_table(("domain", "x base", "weight", "a", "b", "c"), rows)
+    print_table(*ddo_table(answer))
 
 
 @cli.command(epilog="Example: mixture extrapolate optima.json --tokens 5e9 --json")
@@ -38,16 +32,12 @@ def ddo(runs: Path, objective: str, floor: float, as_json: bool) -> None:
 @json_option
 def extrapolate(optima: Path, tokens: float, rule: Any, floor: float, as_json: bool) -> None:
     """Carry best tokens per domain from two scales to a training budget (AutoScale)."""
-    from mixture_assets.tables import extrapolate_from_json
+    from mixture_assets.tables import extrapolate_from_json, extrapolate_table
 
     answer = extrapolate_from_json(optima, budget_tokens=tokens, rule=rule, floor=floor)
     if as_json:
         print_json(answer)
         return
-    rows = [
-        (name, f"{weight:.4f}", tokens_text(answer["tokens"][name]))
-        for name, weight in sorted(answer["weights"].items(), key=lambda item: -item[1])
-    ]
-    print_table(("domain", "weight", "tokens"), rows)
+    print_table(*extrapolate_table(answer))
     if answer["held"]:
         click.echo(f"held at their larger-scale weight: {', '.join(answer['held'])}")

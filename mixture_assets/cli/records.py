@@ -82,16 +82,13 @@ def gc(
 @json_option
 def doctor(experiment: Path | None, as_json: bool) -> None:
     """Check device, memory, disk, versions, tokenizer engine and store; print the fix."""
-    from mixture_assets.doctor import examine
+    from mixture_assets.doctor import examine, findings_table
 
     findings = examine(store_of(experiment))
     if as_json:
         print_json([finding.__dict__ for finding in findings])
     else:
-        print_table(
-            ("check", "state", "finding"),
-            [(f.check, "ok" if f.is_ok else "FIX", f.finding) for f in findings],
-        )
+        print_table(*findings_table(findings))
         for finding in findings:
             if finding.fix:
                 click.echo(f"{finding.check}: {finding.fix}")

@@ -16,12 +16,6 @@ from mixture_assets.defs.data import domains, raw
 from mixture_assets.defs.partitions import DOMAINS
 from mixture_assets.defs.resources import Lab
 
-everything = dg.define_asset_job(
-    "everything",
-    selection=dg.AssetSelection.all(),
-    description="From raw files to the report. Finished runs are never trained again.",
-)
-
 
 @dataclass(frozen=True)
 class Landing:

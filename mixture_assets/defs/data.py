@@ -13,6 +13,7 @@ from mixture_assets.data.audit import empty_domains, trained_validation_document
 from mixture_assets.defs import metadata
 from mixture_assets.defs.partitions import DOMAINS
 from mixture_assets.defs.resources import Lab, pick
+from mixture_assets.defs.steps import asset
 
 raw = dg.AssetSpec(
     "raw",
@@ -34,7 +35,7 @@ domains = dg.AssetSpec(
 )
 
 
-@dg.asset(
+@asset(
     deps=[raw],
     group_name="data",
     kinds={"file"},
@@ -53,7 +54,7 @@ def shards(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
     return dg.MaterializeResult(data_version=dg.DataVersion(digest(contents)))
 
 
-@dg.asset(deps=[shards], group_name="data", kinds={"huggingface"})
+@asset(deps=[shards], group_name="data", kinds={"huggingface"})
 def tokenizer(lab: Lab) -> dg.MaterializeResult[None]:
     """The frozen tokenizer: byte-level BPE trained once on a balanced sample, or one by name."""
     workspace = lab.open()
@@ -63,7 +64,7 @@ def tokenizer(lab: Lab) -> dg.MaterializeResult[None]:
     )
 
 
-@dg.asset(
+@asset(
     deps=[shards, tokenizer],
     group_name="data",
     kinds={"parquet", "numpy"},
@@ -86,7 +87,7 @@ def tokens(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
     return dg.MaterializeResult(data_version=dg.DataVersion(digest(contents)))
 
 
-@dg.asset(deps=[tokens, domains], group_name="data", kinds={"parquet"})
+@asset(deps=[tokens, domains], group_name="data", kinds={"parquet"})
 def validation_set(lab: Lab) -> dg.MaterializeResult[None]:
     """Documents that every run is measured on and none is trained on, chosen by content.
 

@@ -9,10 +9,11 @@ from mixture_assets import pipeline, plans
 from mixture_assets.core.digest import digest
 from mixture_assets.defs import metadata
 from mixture_assets.defs.resources import Lab
+from mixture_assets.defs.steps import asset
 from mixture_assets.defs.training import full_run
 
 
-@dg.asset(deps=[full_run], group_name="evaluation", kinds={"python"})
+@asset(deps=[full_run], group_name="evaluation", kinds={"python"})
 def evaluation(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """The proposal beside each baseline on every domain, and whether the difference is noise."""
     workspace = lab.open()

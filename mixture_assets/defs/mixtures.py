@@ -10,9 +10,10 @@ from mixture_assets.core.digest import digest
 from mixture_assets.defs import metadata
 from mixture_assets.defs.proxies import WITH_ASSET, proxy_runs
 from mixture_assets.defs.resources import Lab
+from mixture_assets.defs.steps import asset
 
 
-@dg.asset(deps=[proxy_runs], group_name="mixture", kinds={"scipy"})
+@asset(deps=[proxy_runs], group_name="mixture", kinds={"scipy"})
 def ddo_optima(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """How the objective answers to each domain's amount, and the best amounts at each scale.
 
@@ -25,7 +26,7 @@ def ddo_optima(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeRes
     )
 
 
-@dg.asset(deps=[ddo_optima], group_name="mixture", kinds={"scipy"})
+@asset(deps=[ddo_optima], group_name="mixture", kinds={"scipy"})
 def proposals(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """Weights for the full run's budget, carried on from the proxy scales (AutoScale).
 
@@ -41,7 +42,7 @@ def proposals(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResu
     )
 
 
-@dg.asset(deps=[proposals], group_name="mixture", kinds={"json"})
+@asset(deps=[proposals], group_name="mixture", kinds={"json"})
 def chosen_mixture(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """The weights that full runs train with: a file {domain: weight} for any trainer."""
     workspace = lab.open()

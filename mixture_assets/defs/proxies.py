@@ -15,6 +15,7 @@ from mixture_assets.defs import metadata
 from mixture_assets.defs.data import validation_set
 from mixture_assets.defs.partitions import TRIALS
 from mixture_assets.defs.resources import Lab
+from mixture_assets.defs.steps import asset
 from mixture_assets.plans import PlannedRun
 from mixture_assets.search import current_search
 
@@ -44,7 +45,7 @@ class RefitConfig(dg.Config):
     )
 
 
-@dg.asset(deps=[validation_set], group_name="proxy", kinds={"python"})
+@asset(deps=[validation_set], group_name="proxy", kinds={"python"})
 def proxy_plan(
     context: dg.AssetExecutionContext, config: RefitConfig, lab: Lab
 ) -> dg.MaterializeResult[None]:
@@ -63,7 +64,7 @@ def proxy_plan(
     )
 
 
-@dg.asset(deps=[proxy_plan], group_name="proxy", kinds={"pytorch"}, pool=TRAINING_POOL)
+@asset(deps=[proxy_plan], group_name="proxy", kinds={"pytorch"}, pool=TRAINING_POOL)
 def proxy_runs(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """The planned runs, trained side by side; those that have a result are not trained again.
 

@@ -10,9 +10,10 @@ from mixture_assets import pipeline
 from mixture_assets.defs import metadata
 from mixture_assets.defs.evaluation import evaluation
 from mixture_assets.defs.resources import Lab
+from mixture_assets.defs.steps import asset
 
 
-@dg.asset(deps=[evaluation], group_name="records", kinds={"duckdb"})
+@asset(deps=[evaluation], group_name="records", kinds={"duckdb"})
 def database(lab: Lab) -> dg.MaterializeResult[None]:
     """Every shard, run, metric, fit and weight in one DuckDB file: `mixture query "SELECT ..."`."""
     workspace = lab.open()
@@ -20,7 +21,7 @@ def database(lab: Lab) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata=metadata.of_database(workspace, ingested))
 
 
-@dg.asset(deps=[database], group_name="records", kinds={"html"})
+@asset(deps=[database], group_name="records", kinds={"html"})
 def report(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """One page about the proposal, with every figure, and its twin in Markdown."""
     workspace = lab.open()

@@ -15,6 +15,7 @@ from mixture_assets import corpus, pipeline, quarantine
 from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.problem import Proposal
 from mixture_assets.corpus import Corpus, Workspace
+from mixture_assets.defs.steps import PROPOSAL_TAG, tag_run
 
 EXPERIMENT_VARIABLE = "MIXTURE_EXPERIMENT"
 DEFAULT_EXPERIMENT = "experiments/demo.toml"
@@ -52,7 +53,9 @@ class Lab(dg.ConfigurableResource[Workspace]):
     def proposal(self, context: Context) -> tuple[Corpus, str, Proposal]:
         """The corpus, and the proposal that its proxy runs give."""
         fixed = self.corpus(context)
-        return fixed, *pipeline.propose(self.open(), fixed)
+        proposal_id, proposal = pipeline.propose(self.open(), fixed)
+        tag_run(context, {PROPOSAL_TAG: proposal_id})
+        return fixed, proposal_id, proposal
 
     def chosen(self, context: Context) -> str:
         """The proposal whose weights `chosen_mixture` last wrote."""

@@ -11,9 +11,10 @@ from mixture_assets.defs import metadata
 from mixture_assets.defs.mixtures import chosen_mixture
 from mixture_assets.defs.proxies import TRAINING_POOL
 from mixture_assets.defs.resources import Lab
+from mixture_assets.defs.steps import asset
 
 
-@dg.asset(deps=[chosen_mixture], group_name="training", kinds={"pytorch"}, pool=TRAINING_POOL)
+@asset(deps=[chosen_mixture], group_name="training", kinds={"pytorch"}, pool=TRAINING_POOL)
 def full_run(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """The proposal and its baselines trained to the full budget, each from the same seeds.
 

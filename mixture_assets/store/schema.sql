@@ -250,6 +250,20 @@ CREATE TABLE selection_score_set (
     settings JSON,
     PRIMARY KEY (score_set_id)
 );
+CREATE TABLE orchestration_run ( -- a run of Dagster that did not end well
+    dagster_run_id VARCHAR,
+    job VARCHAR,
+    experiment VARCHAR,
+    status VARCHAR,             -- 'failed' or 'cancelled'
+    step VARCHAR,               -- that failed, or was under way
+    reason VARCHAR,             -- one sentence
+    hint VARCHAR,               -- what to do about it
+    step_attempts BIGINT,       -- how often the step was begun in this run
+    run_attempt BIGINT,         -- 1, or more if Dagster started it again
+    started_at TIMESTAMP,
+    finished_at TIMESTAMP,
+    PRIMARY KEY (dagster_run_id)
+);
 CREATE TABLE cost (             -- what a decision rests on, run by run
     decision_id VARCHAR,        -- a proposal or a comparison
     run_id VARCHAR,

@@ -101,3 +101,10 @@ def graph(tiny_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def broken(graph: Graph, tmp_path: Path) -> Graph:
     """A private copy of the finished store."""
     return graph.copy(tmp_path / "copy")
+
+
+@pytest.fixture
+def fresh(instance: dg.DagsterInstance, tiny: Path) -> Graph:
+    """Domains are registered and tokenized, nothing is materialized."""
+    register_domains(Workspace.open(tiny), instance)
+    return Graph(instance, tiny)

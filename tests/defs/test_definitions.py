@@ -6,7 +6,7 @@ import dagster as dg
 
 from mixture_assets import definitions
 from mixture_assets.definitions import defs
-from mixture_assets.defs import automation
+from mixture_assets.defs import jobs
 
 PROJECT = Path(__file__).parents[2]
 GROUPS = {"data", "proxy", "mixture", "training", "evaluation", "records"}
@@ -45,7 +45,7 @@ def test_the_table_of_contents_stays_short():
 
 
 def test_the_job_for_everything_holds_every_asset_that_can_be_made():
-    job = defs.resolve_job_def(automation.everything.name)
+    job = defs.resolve_job_def(jobs.everything.name)
     made = {
         spec.key
         for asset in defs.assets

@@ -1,0 +1,148 @@
+"""The verbs of the command line as jobs: the same answers, seen in an output's metadata."""
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+
+from mixture_assets.cli import cli
+from mixture_assets.definitions import defs
+from mixture_assets.defs import desk
+from mixture_assets.defs.resources import Lab
+
+SQL = "SELECT purpose, count(*) AS n FROM run GROUP BY purpose ORDER BY purpose"
+
+
+def run(name, experiment, config=None, *, raise_on_error=True):
+    """Run one verb's job as the launchpad does."""
+    repository = dg.Definitions(
+        jobs=defs.jobs,
+        assets=defs.assets,
+        resources={"lab": Lab(experiment=str(experiment))},
+        executor=dg.in_process_executor,
+    )
+    job = repository.resolve_job_def(f"desk_{name}")
+    settings = {"ops": {name: {"config": config}}} if config else {}
+    return job.execute_in_process(run_config=settings, raise_on_error=raise_on_error)
+
+
+def answer(name, experiment, config=None):
+    """What the verb said."""
+    result = run(name, experiment, config)
+    (output,) = [e for e in result.all_events if e.event_type_value == "STEP_OUTPUT"]
+    return {key: value.value for key, value in output.step_output_data.metadata.items()}
+
+
+def told(verb, *arguments):
+    """What the command line answers as JSON."""
+    result = CliRunner().invoke(cli, [verb, *arguments, "--json"])
+    return json.loads(result.stdout)
+
+
+def cells(markdown):
+    return [
+        [cell.strip().replace("\u00a0", " ") for cell in line.strip("|").split("|")]
+        for line in markdown.splitlines()
+    ]
+
+
+def test_a_query_gives_the_rows_of_the_command_line(graph):
+    found = answer("query", graph.experiment, {"sql": SQL})
+    assert found["n_rows"] == 2
+    header, _, *rows = cells(found["answer"])
+    assert header == ["purpose", "n"]
+    expected = told("query", SQL, "--experiment", str(graph.experiment))
+    assert rows == [[row["purpose"], str(row["n"])] for row in expected]
+
+
+def test_a_query_shows_as_many_rows_as_asked_for(graph):
+    settings = {"sql": "SELECT run_id FROM run", "max_rows": 3}
+    found = answer("query", graph.experiment, settings)
+    assert (found["n_rows"], found["n_rows_shown"]) == (22, 3)
+    assert len(cells(found["answer"])) == 2 + 3
+
+
+def test_a_query_that_writes_ends_at_once_with_its_reason(graph):
+    result = run("query", graph.experiment, {"sql": "DROP TABLE run"}, raise_on_error=False)
+    assert not result.success
+    (failure,) = [e for e in result.all_events if e.is_step_failure]
+    assert "DROP is refused" in failure.step_failure_data.user_failure_data.description
+
+
+@pytest.mark.parametrize("rows", [0, 5000, "many"])
+def test_settings_are_checked_before_anything_runs(graph, rows):
+    with pytest.raises(Exception, match="max_rows"):
+        run("query", graph.experiment, {"sql": SQL, "max_rows": rows})
+
+
+def test_status_counts_every_run(graph):
+    found = answer("status", graph.experiment)
+    assert found["n_runs"] == len(list(graph.store.glob("runs/*/spec.json")))
+    assert cells(found["runs"])[2:] == [["full", "done", "6"], ["proxy", "done", "16"]]
+
+
+def test_a_plan_counts_the_runs_of_the_experiment(graph):
+    found = answer("plan", graph.experiment)
+    expected = told("plan", "--experiment", str(graph.experiment))
+    assert found["n_runs"] == sum(row["runs"] for row in expected)
+    assert found["flops"] == pytest.approx(sum(row["flops"] for row in expected))
+
+
+def test_a_proposal_is_the_one_of_the_graph(graph):
+    found = answer("propose", graph.experiment)
+    assert found["proposal_id"] == graph.metadata("proposals")["proposal_id"]
+
+
+def test_doctor_names_every_check(graph):
+    names = [row[0] for row in cells(answer("doctor", graph.experiment)["findings"])[2:]]
+    expected = told("doctor", "--experiment", str(graph.experiment))
+    assert names == [finding["check"] for finding in expected]
+
+
+def test_own_runs_give_the_weights_of_the_command_line(tiny, tmp_path):
+    path = tmp_path / "runs.csv"
+    lines = ["domain,factor,ppl", ",1,30", "a,0.5,33", "a,2,28", "b,0.5,31", "b,2,29.5"]
+    path.write_text("\n".join(lines))
+    settings = {"runs": str(path), "objective": "ppl"}
+    shown = {row[0]: row[2] for row in cells(answer("ddo", tiny, settings)["weights"])[2:]}
+    expected = told("ddo", str(path), "--objective", "ppl")["weights"]
+    assert shown == {name: f"{weight:.4f}" for name, weight in expected.items()}
+
+
+def test_own_optima_give_the_weights_of_the_command_line(tiny, tmp_path):
+    path = tmp_path / "optima.json"
+    path.write_text(json.dumps({"small": {"a": 1e6, "b": 1e6}, "large": {"a": 3e6, "b": 2e6}}))
+    found = answer("extrapolate", tiny, {"optima": str(path), "tokens": 1e8})
+    shown = {row[0]: row[1] for row in cells(found["weights"])[2:]}
+    expected = told("extrapolate", str(path), "--tokens", "1e8")["weights"]
+    assert shown == {name: f"{weight:.4f}" for name, weight in expected.items()}
+
+
+def test_a_file_that_is_not_there_is_named(tiny):
+    settings = {"runs": "no such.csv", "objective": "ppl"}
+    result = run("ddo", tiny, settings, raise_on_error=False)
+    (failure,) = [e for e in result.all_events if e.is_step_failure]
+    assert "'no such.csv'" in failure.step_failure_data.user_failure_data.description
+
+
+def test_every_setting_has_a_description():
+    for verb in desk.verbs:
+        (step,) = verb.graph.node_defs
+        fields = getattr(step.config_schema.config_type, "fields", {})
+        for name, field in fields.items():
+            assert field.description, f"{verb.name}: {name}"
+    assert (
+        sum(
+            bool(getattr(v.graph.node_defs[0].config_schema.config_type, "fields", {}))
+            for v in desk.verbs
+        )
+        == 3
+    )
+
+
+def test_no_answer_is_kept_in_a_file(graph, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer("status", graph.experiment)
+    assert not list(Path(tmp_path).rglob("*"))

@@ -1,0 +1,144 @@
+"""Jobs, launched as the pages and the schedule launch them; pools that hold one at a time."""
+
+import datetime
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from mixture_assets.definitions import defs
+from mixture_assets.defs import jobs
+from mixture_assets.defs.proxies import TRAINING_POOL
+from mixture_assets.defs.resources import Lab
+from mixture_assets.defs.server import prepare_home
+
+MONDAY = datetime.datetime(2026, 11, 23, 3, tzinfo=datetime.UTC)
+
+
+def repository(experiment):
+    """The definitions on another experiment."""
+    return dg.Definitions(
+        assets=defs.assets,
+        asset_checks=defs.asset_checks,
+        jobs=defs.jobs,
+        schedules=defs.schedules,
+        resources={"lab": Lab(experiment=str(experiment))},
+        executor=dg.in_process_executor,
+    )
+
+
+def tick(graph, moment=MONDAY):
+    """What the schedule asks for on a Monday."""
+    context = dg.build_schedule_context(
+        instance=graph.instance,
+        scheduled_execution_time=moment,
+        resources={"lab": Lab(experiment=str(graph.experiment))},
+        repository_def=repository(graph.experiment).get_repository_def(),
+    )
+    return jobs.refit_weekly.evaluate_tick(context)
+
+
+def test_every_job_says_what_it_does():
+    names = [job.name for job in defs.jobs]
+    assert {"prepare_data", "train_proxies", "fit_mixture", "train_full"} <= set(names)
+    assert {"evaluate", "write_records", "refit", "everything"} <= set(names)
+    for job in defs.jobs:
+        assert job.description, job.name
+
+
+def test_the_stages_together_are_everything():
+    found = [defs.resolve_job_def(n).asset_layer.executable_asset_keys for n in jobs.STAGES]
+    everything = defs.resolve_job_def("everything").asset_layer.executable_asset_keys
+    assert set().union(*found) == everything
+    without_refit = [keys for n, keys in zip(jobs.STAGES, found, strict=True) if n != "refit"]
+    assert sum(map(len, without_refit)) == len(everything)  # each asset in one stage
+
+
+def test_a_refit_trains_no_full_run():
+    keys = defs.resolve_job_def("refit").asset_layer.executable_asset_keys
+    names = {key.to_user_string() for key in keys}
+    assert "proposals" in names
+    assert not names & {"full_run", "evaluation"}
+
+
+def test_the_schedule_is_off_and_weekly():
+    assert jobs.refit_weekly.default_status is dg.DefaultScheduleStatus.STOPPED
+    assert jobs.refit_weekly.cron_schedule == "0 3 * * 1"
+    assert jobs.refit_weekly.execution_timezone == "UTC"
+
+
+def test_a_tick_asks_for_one_run_over_all_domains(fresh):
+    (request,) = tick(fresh).run_requests
+    assert request.tags["mixture/schedule"] == "refit_weekly"
+    assert request.tags["mixture/experiment"] == "tiny"
+    assert request.run_key == "2026-W48"
+    (later,) = tick(fresh, MONDAY + datetime.timedelta(weeks=1)).run_requests
+    assert later.run_key != request.run_key
+
+
+def test_a_tick_without_domains_says_why_nothing_starts(instance, tiny, fresh):
+    for name in instance.get_dynamic_partitions("domain"):
+        instance.delete_dynamic_partition("domain", name)
+    found = tick(fresh)
+    assert not found.run_requests
+    assert "no domain" in found.skip_message
+
+
+def test_what_the_schedule_asks_for_covers_every_domain(fresh):
+    """The request's tags on a job that mixes assets with and without partitions."""
+    (request,) = tick(fresh).run_requests
+    job = repository(fresh.experiment).resolve_job_def("prepare_data")
+    result = job.execute_in_process(instance=fresh.instance, tags=request.tags)
+    assert result.success
+    for name in ("shards", "tokens"):
+        made = fresh.instance.get_materialized_partitions(dg.AssetKey(name))
+        assert made == {"animals", "numbers", "plants"}
+    assert fresh.n_events("validation_set") == 1
+    filtered = fresh.instance.get_runs(dg.RunsFilter(tags={"mixture/schedule": "refit_weekly"}))
+    assert [run.run_id for run in filtered] == [result.run_id]
+
+
+def test_a_refit_with_nothing_new_trains_nothing(graph, tmp_path):
+    again = graph.copy(tmp_path / "again")
+    (request,) = tick(again).run_requests
+    job = repository(again.experiment).resolve_job_def("refit")
+    assert job.execute_in_process(instance=graph.instance, tags=request.tags).success
+    assert graph.metadata("proxy_runs")["n_trained"] == 0
+
+
+SLOW_RUN = """
+import sys, time
+import dagster as dg
+from mixture_assets.defs.steps import asset
+
+@asset(pool="{pool}")
+def slow():
+    began = time.time()
+    time.sleep(1.5)
+    print("span", began, time.time())
+
+with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
+    assert dg.materialize([slow], instance=instance).success
+"""
+
+
+def test_two_runs_at_once_wait_for_each_other(tmp_path):
+    """Two processes, with the settings that `mixture ui` writes: one trains, one waits."""
+    home = prepare_home(tmp_path / "home")
+    with dg.DagsterInstance.from_config(str(home)):
+        pass  # creates the databases
+    command = [sys.executable, "-W", "ignore", "-c", SLOW_RUN.format(pool=TRAINING_POOL), home]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [run.communicate(timeout=60)[0].split() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    (_, first_end), (second_begin, _) = sorted(tuple(map(float, a[-2:])) for a in answers)
+    assert second_begin >= first_end
+
+
+@pytest.mark.parametrize("name", ["proxy_runs", "full_run"])
+def test_training_is_in_the_pool(name):
+    definition = next(
+        a for a in defs.assets if not isinstance(a, dg.AssetSpec) and a.key.path == [name]
+    )
+    assert definition.op.pool == TRAINING_POOL
