@@ -29,7 +29,7 @@ from mixture_assets.store.ingest import attempt
 from mixture_assets.store.records import read_record
 from mixture_assets.store.runs import list_runs
 
-SHARES = {"tokenizing": 0.2, "proxies": 0.2, "fits": 0.15, "full": 0.2, "ingest": 0.25}
+SHARES = {"tokenizing": 0.2, "proxies": 0.2, "fits": 0.1, "full": 0.2, "ingest": 0.3}
 STAGES = tuple(SHARES)
 _BEFORE_KILL_SECONDS = 1.0  # at most, once the stage has begun its work
 _START_SHARE = 0.15  # of the kills in training may hit processes that are on their way up
@@ -216,7 +216,7 @@ def main() -> None:
     """Parse, run, judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=220)
-    parser.add_argument("--minutes", type=float, default=40)
+    parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--scale", type=float, default=1.0, help="length of the runs")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
     asked = parser.parse_args()
