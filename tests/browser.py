@@ -122,8 +122,8 @@ def show_graph(server: Server, page: Any, picture: str) -> None:
     page.mouse.dblclick(2800, 900)  # fits the graph into the window
     for name in ("raw", "proxy_trial", "chosen_mixture", "full_run", "report"):
         page.get_by_text(name, exact=True).first.wait_for(timeout=30_000)
-    page.wait_for_timeout(3000)  # until colours and checks have arrived
-    clip = {"x": 70, "y": 280, "width": 3180, "height": 480}
+    page.wait_for_timeout(10_000)  # until colours and checks have arrived
+    clip = {"x": 70, "y": 240, "width": 3180, "height": 560}
     page.screenshot(path=server.pictures / picture, clip=clip)
     page.set_viewport_size({"width": 1500, "height": 1100})
 
