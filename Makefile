@@ -4,6 +4,7 @@
 PYTHON ?= python3
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 ARGS ?=
+FUZZ ?= 10000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ui bench clean pins
+.PHONY: help demo test lint ui bench chaos fuzz clean pins
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,13 @@ ui: $(STAMP)  ## the asset graph on 127.0.0.1
 
 bench: $(STAMP)  ## every script in benchmarks/, one after the other
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script; done
+
+chaos: $(STAMP)  ## 220 SIGKILLs and what they cost, about 20 minutes (fewer: make chaos ARGS="--kills 40")
+	$(BIN)/python benchmarks/_chaos.py $(ARGS)
+
+fuzz: $(STAMP)  ## 10,000 damaged shards, experiment files and tables; at most an hour (FUZZ=1000 for less)
+	MIXTURE_FUZZ=$(FUZZ) HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false \
+	  timeout 3600 $(BIN)/python -X faulthandler -m pytest -s tests/fuzz $(ARGS)
 
 clean:  ## caches and build folders; keeps .venv and data/
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.names import validate_domain
 from mixture_assets.core.problem import Proposal
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.store.files import atomic_write_json, read_json_object
@@ -18,6 +19,7 @@ _SUM_TOLERANCE = 1e-6
 
 def choice_path(workspace: Workspace, proposal_id: str) -> Path:
     """Where the weights of a proposal are written."""
+    validate_domain(proposal_id, noun="name of a proposal")
     return workspace.store / "mixtures" / f"{proposal_id}.json"
 
 

@@ -1,43 +1,37 @@
 """From raw shards to training tokens: the data steps of the pipeline, on one experiment."""
 
+import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mixture_assets import quarantine
+from mixture_assets.arrivals import Arrivals, Say, await_landing, not_settled, survey
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.experiment import Experiment, load_experiment
+from mixture_assets.core.names import validate_domain
 from mixture_assets.data.audit import DomainAudit, audit_domain
 from mixture_assets.data.datasets_source import land_dataset
-from mixture_assets.data.harvest import DOMAINS as HARVEST_DOMAINS
 from mixture_assets.data.harvest import harvest
-from mixture_assets.data.landing import landed_domains
+from mixture_assets.data.landing import Root, look
 from mixture_assets.data.shards import RawShard, discover
-from mixture_assets.data.token_store import DomainTokens, build_domain, check_overlap
+from mixture_assets.data.token_store import DomainTokens, build_domain
 from mixture_assets.data.tokenize import TokenShard, tokenize_shard
-from mixture_assets.data.tokenizer import FrozenTokenizer, load_tokenizer, train_tokenizer
-from mixture_assets.lineage import domain_rows
+from mixture_assets.data.tokenizer import (
+    FrozenTokenizer,
+    load_tokenizer,
+    train_tokenizer,
+    unreadable_samples,
+)
+from mixture_assets.inputs import Inputs, record_inputs, setting_inputs
+from mixture_assets.lineage import corpus_inputs, domain_rows
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import write_record
+from mixture_assets.workspace import Workspace
 
-
-@dataclass(frozen=True)
-class Workspace:
-    """An experiment and its store: what every step is given."""
-
-    experiment: Experiment
-
-    @classmethod
-    def open(cls, path: Path) -> "Workspace":
-        """Read an experiment file and make its store."""
-        workspace = cls(load_experiment(path))
-        workspace.store.mkdir(parents=True, exist_ok=True)
-        return workspace
-
-    @property
-    def store(self) -> Path:
-        """Root of the store."""
-        return self.experiment.store_path
+__all__ = ["Corpus", "Workspace", "build_corpus", "land"]
 
 
 @dataclass(frozen=True)
@@ -72,43 +66,67 @@ def land(workspace: Workspace) -> None:
 
 
 def landed(workspace: Workspace) -> dict[str, str]:
-    """Domain -> fingerprint of its raw shards, without opening one; '' if still to be fetched."""
-    data = workspace.experiment.data
-    found = landed_domains(workspace.experiment.data_root) if data.root else {}
-    fetched = landed_domains(str(workspace.store / "landed")) if data.datasets else {}
-    expected = {*data.domains, *data.datasets, *(HARVEST_DOMAINS if data.harvest else ())}
-    found = dict.fromkeys(expected, "") | found
-    found |= {name: fetched.get(name, "") for name in data.datasets}
-    names = {*data.domains, *data.datasets} if data.domains else set(found)
-    return {name: found[name] for name in sorted(names)}
+    """Domain -> fingerprint of its raw shards, without opening one; '' if still to come.
+
+    Without those in quarantine that have no earlier state to go on with.
+    """
+    found, bad = survey(workspace), quarantine.quarantined(workspace)
+    out = {name for name, state in bad.items() if not state.good_token_set}
+    names = {*found.landed, *found.pending} - out
+    return {name: found.landed.get(name, "") for name in sorted(names)}
 
 
-def discover_shards(workspace: Workspace) -> dict[str, list[RawShard]]:
-    """Raw shards by domain: what lies under the root, and landed datasets."""
+def discover_shards(workspace: Workspace, *, say: Say | None = None) -> dict[str, list[RawShard]]:
+    """Raw shards by domain: what has landed under the root, and landed datasets.
+
+    Quarantined domains are left out, with a MixtureWarning for each.
+    """
     data, cache = workspace.experiment.data, workspace.store / "shards.json"
-    folders = [d for d in data.domains if d not in data.datasets]
+    arrivals = await_landing(workspace, say)
+    for name, change in arrivals.pending.items():
+        quarantine.leave_out(workspace, name, not_settled(workspace, name, change))
+    unread = {*quarantine.not_worth_reading(workspace, arrivals.landed), *arrivals.refused}
+    quarantine.warn_of(workspace, sorted(unread))
+    left_out = {*unread, *arrivals.pending, *data.datasets}
+    names = [n for n, mark in arrivals.landed.items() if mark or n in data.domains]
+    names = [n for n in names if n not in left_out]
     found: dict[str, list[RawShard]] = {}
-    if data.root and (folders or not data.domains):
-        found |= discover(workspace.experiment.data_root, cache=cache, domains=folders)
+    if data.root and (names or not left_out):
+        refuse = functools.partial(_refuse, workspace, arrivals)
+        root = workspace.experiment.data_root
+        found |= discover(root, cache=cache, domains=names, refuse=refuse)
     if data.datasets:
-        landed = str(workspace.store / "landed")
-        fetched = discover(landed, cache=cache, domains=sorted(data.datasets))
-        if both := sorted(found.keys() & fetched.keys()):
-            raise MixtureError(
-                f"domain {both[0]!r} is a folder under [data] root and a dataset too",
-                hint="rename one of them",
-            )
-        found |= fetched
+        found |= _fetched_shards(workspace, cache)
+    quarantine.require_two(workspace, found)
     return dict(sorted(found.items()))
+
+
+def _fetched_shards(workspace: Workspace, cache: Path) -> dict[str, list[RawShard]]:
+    names = sorted(workspace.experiment.data.datasets)
+    root = look(workspace.experiment.data_root) if workspace.experiment.data.root else Root(False)
+    if both := [name for name in names if name in root.folders]:
+        raise MixtureError(
+            f"domain {both[0]!r} is a folder under [data] root and a dataset too",
+            hint="rename one of them",
+        )
+    return discover(str(workspace.store / "landed"), cache=cache, domains=names)
+
+
+def _refuse(workspace: Workspace, arrivals: Arrivals, domain: str, error: MixtureError) -> None:
+    """Quarantine a domain until its files change."""
+    mark = arrivals.landed.get(domain, "")
+    quarantine.leave_out(workspace, domain, error, fingerprint=mark)
 
 
 def freeze_tokenizer(
     workspace: Workspace, shards: Mapping[str, Sequence[RawShard]]
 ) -> FrozenTokenizer:
-    """The experiment's tokenizer: trained once on a balanced sample, or loaded by name."""
+    """The experiment's tokenizer: loaded by name, pinned, or trained on a balanced sample."""
     e = workspace.experiment
     if e.tokenizer.name:
         tokenizer = load_tokenizer(e.beside(e.tokenizer.name), store=workspace.store)
+    elif pinned := _pinned_tokenizer(workspace):
+        tokenizer = pinned
     else:
         tokenizer = train_tokenizer(
             shards,
@@ -126,6 +144,59 @@ def freeze_tokenizer(
     }
     write_record(workspace.store, "tokenizer", tokenizer.digest, {"tokenizer": [row]})
     return tokenizer
+
+
+def pin_tokenizer(workspace: Workspace, tokenizer: FrozenTokenizer) -> None:
+    """Keep this tokenizer for the experiment from now on: proxy runs are about to rest on it.
+
+    A domain that lands later would otherwise give another one, and with it another name to every
+    token and every run.
+    """
+    pin = {"tokenizer": tokenizer.digest, "settings": _tokenizer_settings(workspace)}
+    path = _pin_path(workspace)
+    if not workspace.experiment.tokenizer.name and read_json_object(path) != pin:
+        atomic_write_json(path, pin)
+
+
+def _pinned_tokenizer(workspace: Workspace) -> FrozenTokenizer | None:
+    pin = read_json_object(_pin_path(workspace))
+    if pin is None or pin["settings"] != _tokenizer_settings(workspace):
+        return None
+    return load_tokenizer(pin["tokenizer"], store=workspace.store)
+
+
+def _pin_path(workspace: Workspace) -> Path:
+    return workspace.store / "tokenizers" / "pinned" / f"{workspace.experiment.name}.json"
+
+
+def _tokenizer_settings(workspace: Workspace) -> dict[str, Any]:
+    """What the experiment says of its tokenizer: an edit trains another one."""
+    e = workspace.experiment
+    text = {"text_field": e.data.text_field, "txt_document_chars": e.data.txt_document_chars}
+    return dataclasses.asdict(e.tokenizer) | text
+
+
+def frozen_tokenizer(
+    workspace: Workspace, shards: Mapping[str, Sequence[RawShard]]
+) -> FrozenTokenizer:
+    """The tokenizer, trained without the domains whose sample cannot be read."""
+    try:
+        return freeze_tokenizer(workspace, shards)
+    except MixtureError:
+        e = workspace.experiment
+        bad = unreadable_samples(
+            shards,
+            text_field=e.data.text_field,
+            txt_document_chars=e.data.txt_document_chars,
+            sample_bytes_per_domain=e.tokenizer.sample_bytes_per_domain,
+        )
+        if not bad:
+            raise
+    for name, error in bad.items():
+        _refuse(workspace, survey(workspace), name, error)
+    rest = {name: files for name, files in shards.items() if name not in bad}
+    quarantine.require_two(workspace, rest)
+    return freeze_tokenizer(workspace, rest)
 
 
 def tokenize_domain(
@@ -163,10 +234,10 @@ def store_domain(
     return tokens
 
 
-def build_corpus(workspace: Workspace) -> Corpus:
+def build_corpus(workspace: Workspace, *, say: Say | None = None) -> Corpus:
     """Everything from raw shards to training tokens; finished parts are only looked up."""
-    shards = discover_shards(workspace)
-    tokenizer = freeze_tokenizer(workspace, shards)
+    shards = discover_shards(workspace, say=say)
+    tokenizer = frozen_tokenizer(workspace, shards)
     return finish_corpus(workspace, tokenizer, store_domains(workspace, tokenizer, shards))
 
 
@@ -175,23 +246,38 @@ def store_domains(
     tokenizer: FrozenTokenizer,
     shards: Mapping[str, Sequence[RawShard]],
 ) -> dict[str, DomainTokens]:
-    """Training and validation tokens of every domain that is given."""
-    return {
-        name: store_domain(workspace, tokenizer, tokenize_domain(workspace, tokenizer, raw))
-        for name, raw in shards.items()
-    }
+    """Training and validation tokens of every domain that is given, bad ones left out."""
+    stored = {}
+    for name, raw in shards.items():
+        try:
+            stored[name] = store_domain(
+                workspace, tokenizer, tokenize_domain(workspace, tokenizer, raw)
+            )
+        except MixtureError as error:
+            _refuse(workspace, survey(workspace), name, error)
+    return stored
 
 
 def finish_corpus(
     workspace: Workspace, tokenizer: FrozenTokenizer, domains: Mapping[str, DomainTokens]
 ) -> Corpus:
-    """Check the domains against each other."""
-    check_overlap(
-        list(domains.values()),
-        store=workspace.store,
-        max_shared=workspace.experiment.data.max_shared,
-    )
-    return Corpus(tokenizer, dict(domains))
+    """Check the domains against each other; those in quarantine go on with their last state."""
+    bad = {n for n in quarantine.quarantined(workspace) if n not in domains}
+    kept = {n: quarantine.last_good(workspace, n, maker=tokenizer.digest) for n in bad}
+    given = dict(domains) | {n: tokens for n, tokens in kept.items() if tokens is not None}
+    distinct = quarantine.without_overlaps(workspace, given, maker=tokenizer.digest)
+    quarantine.require_two(workspace, distinct)
+    fresh = {n: d.digest for n, d in distinct.items() if n in domains and d == domains[n]}
+    quarantine.remember(workspace, fresh, maker=tokenizer.digest)
+    corpus = Corpus(tokenizer, dict(sorted(distinct.items())))
+    record_inputs(workspace.experiment, "corpus", corpus_inputs(tokenizer.digest, corpus.domains))
+    return corpus
+
+
+def inputs_of(workspace: Workspace, corpus: Corpus) -> Inputs:
+    """What the experiment's results depend on, as it is now."""
+    settings = setting_inputs(workspace.experiment)
+    return settings | corpus_inputs(corpus.tokenizer.digest, corpus.domains)
 
 
 def audit(workspace: Workspace, corpus: Corpus) -> list[DomainAudit]:
@@ -217,6 +303,7 @@ def save_corpus(workspace: Workspace, corpus: Corpus) -> str:
 
 def load_corpus(workspace: Workspace, corpus_id: str) -> Corpus | None:
     """A saved corpus; None if this store or this experiment never had it."""
+    validate_domain(corpus_id, noun="name of a corpus")
     content = read_json_object(workspace.store / "corpora" / f"{corpus_id}.json")
     if content is None or content["experiment"] != workspace.experiment.name:
         return None

@@ -7,8 +7,8 @@ import dagster as dg
 
 from mixture_assets.defs import (
     automation,
+    conditions,
     data,
-    desk,
     evaluation,
     failures,
     jobs,
@@ -16,36 +16,41 @@ from mixture_assets.defs import (
     proxies,
     records,
     training,
+    verbs,
 )
 from mixture_assets.defs.resources import Lab
 from mixture_assets.defs.steps import owned
 
 defs = dg.Definitions(
     assets=owned(
-        [
-            # text -> tokens
-            data.raw,
-            data.shards,
-            data.tokenizer,
-            data.tokens,
-            data.validation_set,
-            # tokens -> many small models
-            proxies.proxy_plan,
-            proxies.proxy_runs,
-            proxies.proxy_trial,
-            # small models -> weights
-            mixtures.ddo_optima,
-            mixtures.proposals,
-            mixtures.chosen_mixture,
-            # weights -> the models that they are for, and what the weights were worth
-            training.full_run,
-            evaluation.evaluation,
-            # everything, findable
-            records.database,
-            records.report,
-        ]
+        conditions.automated(
+            [  # what is made without a click, and when: conditions.py
+                # text -> tokens
+                data.raw,
+                data.domains,
+                data.shards,
+                data.tokenizer,
+                data.tokens,
+                data.validation_set,
+                # tokens -> many small models
+                proxies.proxy_plan,
+                proxies.proxy_runs,
+                proxies.proxy_trial,
+                # small models -> weights
+                mixtures.ddo_optima,
+                mixtures.proposals,
+                mixtures.chosen_mixture,
+                # weights -> the models that they are for, and what the weights were worth
+                training.full_run,
+                evaluation.evaluation,
+                # everything, findable
+                records.database,
+                records.report,
+            ]
+        )
     ),
     asset_checks=[
+        data.none_quarantined,
         data.no_empty_domain,
         data.token_audit,
         data.validation_unseen,
@@ -54,9 +59,16 @@ defs = dg.Definitions(
         mixtures.epochs_within_cap,
         training.finite_full_losses,
     ],
-    jobs=[*jobs.stages, jobs.everything, *desk.verbs],
+    jobs=[*jobs.stages, jobs.everything, *verbs.verbs],
     schedules=[jobs.refit_weekly],
-    sensors=[automation.new_domains, failures.failed, failures.cancelled, failures.reaper],
+    sensors=[
+        automation.new_domains,
+        conditions.prepare,
+        conditions.refit,
+        failures.failed,
+        failures.cancelled,
+        failures.reaper,
+    ],
     resources={"lab": Lab.from_environment()},
     # One process per run: the steps follow each other, and training has processes of its own.
     executor=dg.in_process_executor,

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixture_assets.core.problem import Problem
+from mixture_assets.core.problem import Problem, ProxyRun
 from mixture_assets.core.run import ModelSpec
 from mixture_assets.core.units import bytes_text, flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Workspace, landed
 from mixture_assets.data.tokenizer import load_tokenizer
 from mixture_assets.pipeline import n_workers
-from mixture_assets.plans import scales_of
+from mixture_assets.search import Search, method_of
 from mixture_assets.training.model import count_parameters
 from mixture_assets.training.rate import measure_tokens_per_second, training_flops
 
@@ -37,15 +37,19 @@ def estimate(workspace: Workspace) -> list[PlanRow]:
     )
     proxy_model = e.proxy_model or e.model
     rows = []
-    for name, ddo in scales_of(e).items():
-        runs = ddo.plan(problem)
+    first = Search(way="full", domains=dict.fromkeys(domains, ""), base=dict.fromkeys(domains, ""))
+    method = method_of(e, first)
+    by_scale: dict[str, list[ProxyRun]] = {}
+    for run in method.plan(problem):
+        scale = method.labels(problem)[run.digest].partition(" ")[0]
+        by_scale.setdefault(scale, []).append(run)
+    for scale, runs in by_scale.items():
         tokens = sum(run.budget_tokens for run in runs)
-        rows.append(
-            _plan_row(workspace, f"proxy runs, {name} scale", len(runs), tokens, proxy_model, False)
-        )
+        stage = f"proxy runs, {scale} scale"
+        rows.append(_plan_row(workspace, stage, len(runs), tokens, proxy_model))
     n_full = len(e.full.mixtures) * len(e.full.seeds)
     tokens = n_full * e.full.budget_tokens
-    return [*rows, _plan_row(workspace, "full runs", n_full, tokens, e.model, True)]
+    return [*rows, _plan_row(workspace, "full runs", n_full, tokens, e.model)]
 
 
 def plan_table(rows: Sequence[PlanRow]) -> tuple[tuple[str, ...], list[list[str]]]:
@@ -65,7 +69,7 @@ def plan_table(rows: Sequence[PlanRow]) -> tuple[tuple[str, ...], list[list[str]
 
 
 def _plan_row(
-    workspace: Workspace, stage: str, runs: int, tokens: int, model: ModelSpec, keeps_model: bool
+    workspace: Workspace, stage: str, runs: int, tokens: int, model: ModelSpec
 ) -> PlanRow:
     e = workspace.experiment
     vocab = e.tokenizer.vocab_size
@@ -81,5 +85,5 @@ def _plan_row(
         tokens=tokens,
         flops=tokens * training_flops(model, vocab_size=vocab),
         hours=tokens / rate / workers / 3600,
-        disk_bytes=metrics + (4 * n_params * runs if keeps_model else 12 * n_params * workers),
+        disk_bytes=metrics + 4 * n_params * runs + 12 * n_params * workers,
     )

@@ -5,13 +5,22 @@ store's: it reads it from the run's specification), a token set to its shards.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mixture_assets.core.digest import digest
+from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.problem import CurveFit, Proposal
+from mixture_assets.core.run import RunSpec
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.data.tokenize import TokenShard
+from mixture_assets.inputs import (
+    COMPARISON_KINDS,
+    Inputs,
+    input_rows,
+    run_inputs,
+    setting_inputs,
+)
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -69,6 +78,8 @@ def proposal_rows(
     experiment: str,
     created_at: str,
     runs: Mapping[str, str],
+    reused: Collection[str] = (),
+    reused_from: str = "",
 ) -> Rows:
     """A proposal, its weights, its fits, and the edges from each weight to the runs.
 
@@ -78,6 +89,8 @@ def proposal_rows(
         experiment: Its name.
         created_at: ISO 8601, UTC.
         runs: Run id of every ProxyRun digest.
+        reused: Domains whose ratios were taken over from an earlier proposal, as one group.
+        reused_from: That proposal.
     """
     head = {
         "proposal_id": proposal_id,
@@ -104,8 +117,47 @@ def proposal_rows(
         rows["fit_parameter"] += [
             {"fit_id": fit_id, "name": name, "value": value} for name, value in values.items()
         ]
-        rows["edge"].append(_edge(f"{proposal_id}:{fit.domain}", fit_id, "fit"))
+        weights = [fit.domain] if fit.domain in proposal.mixture else sorted(reused)
+        rows["edge"] += [_edge(f"{proposal_id}:{d}", fit_id, "fit") for d in weights]
         rows["edge"] += [_edge(fit_id, runs[r], "proxy_run") for r in sorted(set(fit.run_digests))]
+    rows["edge"] += [
+        _edge(f"{proposal_id}:{d}", f"{reused_from}:{d}", "reused") for d in sorted(reused)
+    ]
+    return rows
+
+
+def corpus_inputs(tokenizer: str, domains: Mapping[str, DomainTokens]) -> Inputs:
+    """What an experiment's raw folders say now, as far as results depend on it."""
+    return (
+        {("tokenizer", "tokenizer"): tokenizer}
+        | {("token_set", name): d.digest for name, d in domains.items()}
+        | {("validation_set", name): d.validation_digest for name, d in domains.items()}
+    )
+
+
+def plan_rows(
+    experiment: str, headers: Sequence[Mapping[str, Any]], specs: Sequence[RunSpec]
+) -> Rows:
+    """The runs of a plan under the names that the experiment gives them, and their inputs."""
+    columns = ("run_id", "purpose", "label", "scale", "mixture_name")
+    named = [{"experiment": experiment} | {c: h[c] for c in columns} for h in headers]
+    full = {
+        h["run_id"]: spec for h, spec in zip(headers, specs, strict=True) if h["purpose"] == "full"
+    }
+    rows = [r for run_id, s in sorted(full.items()) for r in input_rows(run_id, run_inputs(s))]
+    return {"experiment_run": named, "input": rows}
+
+
+def comparison_rows(
+    experiment: Experiment, comparisons: Sequence[Mapping[str, Any]], run_ids: Sequence[str]
+) -> Rows:
+    """Comparisons, the edges to what they rest on, and the settings that they were made with."""
+    rows: Rows = {"comparison": [dict(c) for c in comparisons], "edge": [], "input": []}
+    inputs = setting_inputs(experiment)
+    for name, proposal_id in ((c["comparison_id"], c["proposal_id"]) for c in comparisons):
+        rows["edge"].append(_edge(name, proposal_id, "compared"))
+        rows["edge"] += [_edge(name, run_id, "full_run") for run_id in sorted(set(run_ids))]
+        rows["input"] += input_rows(name, inputs, COMPARISON_KINDS)
     return rows
 
 

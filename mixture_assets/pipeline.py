@@ -11,42 +11,42 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mixture_assets.compute.pool import PoolReport, default_workers, run_pool
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.experiment import Experiment
+from mixture_assets.core.experiment import Experiment, Way
 from mixture_assets.core.problem import Proposal, ProxyResult
-from mixture_assets.corpus import Corpus, Workspace, build_corpus, land
+from mixture_assets.core.units import flops_text
+from mixture_assets.corpus import Corpus, Workspace, build_corpus, inputs_of, land
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
-from mixture_assets.lineage import proposal_rows
+from mixture_assets.inputs import PROPOSAL_KINDS, PROPOSAL_VERSION, input_rows
+from mixture_assets.lineage import comparison_rows, plan_rows, proposal_rows
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.plans import (
     PlannedRun,
-    method_of,
+    Requests,
+    measurement_on,
     plan_full_runs,
     plan_proxies,
     problem_of,
-    proxy_spec,
-    scales_of,
 )
+from mixture_assets.refit import decide, record_measured_cost
 from mixture_assets.report.page import ReportPaths, write_report
+from mixture_assets.search import current_search, latest_path, method_of, notes_of
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.ingest import IngestReport, ingest
 from mixture_assets.store.records import write_record
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training.device import probe
 
-PROPOSAL_VERSION = 1  # raise when a change of code changes a proposal
-
-
 # --- runs -------------------------------------------------------------------------------------
 
 
 def create_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
     """Write the run folders of a plan; those that exist stay as they are."""
+    headers = []
     for run in planned:
         header = {
             "run_id": run.run_id,
@@ -57,8 +57,14 @@ def create_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
             "mixture_name": run.mixture_name,
             "created_at": _now(),
             "spec": run.spec.to_json(),
+            "measurement": run.measurement.to_json(),
         }
         RunFolder(workspace.store, run.run_id).create(header)
+        headers.append(header)
+    name = workspace.experiment.name
+    rows = plan_rows(name, headers, [run.spec for run in planned])
+    plan_id = digest([name, sorted([h["run_id"], h["label"]] for h in headers)])
+    write_record(workspace.store, "experiment_run", plan_id, rows)
 
 
 def train(
@@ -107,28 +113,30 @@ def _now() -> str:
 
 def proxy_results(workspace: Workspace, corpus: Corpus) -> list[ProxyResult]:
     """Results of the proxy runs that are done, matched to what the method asked for."""
-    problem = problem_of(workspace, corpus)
+    requests = Requests.of(workspace, corpus)
+    evaluations = workspace.experiment.proxy.evaluations
     results = []
-    for ddo in scales_of(workspace.experiment).values():
-        for run in ddo.plan(problem):
-            run_id = proxy_spec(workspace, corpus, run).digest
-            result = RunFolder(workspace.store, run_id).result()
-            if result is not None:
-                losses = {d: row["loss_nats"] for d, row in result["losses"].items()}
-                results.append(ProxyResult(run=run, loss_nats=losses, run_id=run_id))
+    for run in requests.runs:
+        run_id = requests.spec(run).digest
+        measurement = measurement_on(corpus, evaluations, run.measured)
+        rows = RunFolder(workspace.store, run_id).losses(measurement)
+        if rows is not None:
+            losses = {d: row["loss_nats"] for d, row in rows.items()}
+            results.append(ProxyResult(run=run, loss_nats=losses, run_id=run_id))
     return results
 
 
 def fit_scales(workspace: Workspace, corpus: Corpus) -> dict[str, DDOFit]:
     """DDO's curves and optimum at each proxy scale, from the proxy runs that are done."""
-    problem, results = problem_of(workspace, corpus), proxy_results(workspace, corpus)
-    return {n: ddo.fit(problem, results) for n, ddo in scales_of(workspace.experiment).items()}
+    method = method_of(workspace.experiment, current_search(workspace, corpus))
+    return method.fits(problem_of(workspace, corpus), proxy_results(workspace, corpus))
 
 
 def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
     """Weights for the full run from the proxy runs, recorded with what they rest on."""
     e, problem = workspace.experiment, problem_of(workspace, corpus)
-    method, results = method_of(e), proxy_results(workspace, corpus)
+    search, results = current_search(workspace, corpus), proxy_results(workspace, corpus)
+    method = method_of(e, search)
     proposal_id = digest(
         {
             "experiment": e.name,
@@ -136,13 +144,23 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
             "method": [type(method).__name__, dataclasses.asdict(method)],
             "problem": dataclasses.asdict(problem),
             "runs": sorted(r.run_id for r in results),
+            "measured_on": {n: d.validation_digest for n, d in corpus.domains.items()},
         }
     )
     proposal = method.propose(problem, results)
-    runs = {r.run.digest: r.run_id for r in results}
-    rows = proposal_rows(proposal_id, proposal, experiment=e.name, created_at=_now(), runs=runs)
+    proposal = dataclasses.replace(proposal, notes=(*notes_of(search), *proposal.notes))
+    rows = proposal_rows(
+        proposal_id,
+        proposal,
+        experiment=e.name,
+        created_at=_now(),
+        runs={r.run.digest: r.run_id for r in results},
+        reused=search.frozen,
+        reused_from=search.frozen_from,
+    )
+    rows["input"] = input_rows(proposal_id, inputs_of(workspace, corpus), PROPOSAL_KINDS)
     write_record(workspace.store, "proposal", proposal_id, rows)
-    atomic_write_json(_latest_path(workspace), {"proposal_id": proposal_id})
+    atomic_write_json(latest_path(workspace), {"proposal_id": proposal_id})
     return proposal_id, proposal
 
 
@@ -157,15 +175,22 @@ def objective_curves(
     curves: dict[str, dict[int, Curve]] = {}
     for run in planned:
         folder = RunFolder(workspace.store, run.run_id)
-        if folder.result() is None:
+        if folder.losses(run.measurement) is None:
             continue
         losses: dict[int, dict[str, float]] = {}
         for row in folder.metrics():
-            if row["kind"] == "evaluation":
+            if _is_of(row, run):
                 losses.setdefault(row["tokens"], {})[row["domain"]] = row["loss_nats"]
         curve = [(tokens, objective.value(by)) for tokens, by in sorted(losses.items())]
         curves.setdefault(run.mixture_name, {})[run.spec.seed] = curve
     return curves
+
+
+def _is_of(row: dict[str, Any], run: PlannedRun) -> bool:
+    """Whether a row of the log is a loss on the run's validation documents."""
+    if row["kind"] != "evaluation":
+        return False
+    return run.measurement.validation_sets.get(row["domain"]) == str(row["validation_id"])
 
 
 def compare_runs(
@@ -190,7 +215,8 @@ def compare_runs(
         for c in comparisons
     ]
     decision = digest([proposal_id, run_ids])
-    write_record(workspace.store, "comparison", decision, {"comparison": rows})
+    recorded = comparison_rows(workspace.experiment, rows, run_ids)
+    write_record(workspace.store, "comparison", decision, recorded)
     return comparisons
 
 
@@ -221,8 +247,10 @@ def refresh_database(workspace: Workspace) -> IngestReport:
 
 
 def result_of(workspace: Workspace, run: PlannedRun) -> dict[str, Any] | None:
-    """A run's result, or None while there is none."""
-    return RunFolder(workspace.store, run.run_id).result()
+    """A run's result with its losses on the plan's validation documents, or None."""
+    folder = RunFolder(workspace.store, run.run_id)
+    losses, result = folder.losses(run.measurement), folder.result()
+    return None if losses is None or result is None else result | {"losses": losses}
 
 
 def has_runs(workspace: Workspace) -> bool:
@@ -233,19 +261,37 @@ def has_runs(workspace: Workspace) -> bool:
 def latest_proposal(workspace: Workspace) -> str:
     """The proposal that this experiment's settings and proxy runs led to last."""
     name = workspace.experiment.name
-    found = read_json_object(_latest_path(workspace))
+    found = read_json_object(latest_path(workspace))
     if found is None:
         raise MixtureError(f"experiment {name!r} has no proposal yet", hint="`mixture run`")
     return str(found["proposal_id"])
 
 
-def _latest_path(workspace: Workspace) -> Path:
-    return workspace.store / "latest" / f"{workspace.experiment.name}.json"
-
-
 def missing_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Runs of a plan that have no result yet."""
-    return [r for r in planned if RunFolder(workspace.store, r.run_id).result() is None]
+    return [r for r in planned if result_of(workspace, r) is None]
+
+
+# --- new weights for changed domains ----------------------------------------------------------
+
+
+def refit(
+    workspace: Workspace,
+    corpus: Corpus,
+    way: Way | None = None,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    on_settled: Callable[[PlannedRun], None] = lambda run: None,
+) -> tuple[str, Proposal]:
+    """Settle on a way, do what it lacks, and propose; trains no full run."""
+    search = decide(workspace, corpus, way, say=say)
+    train(workspace, plan_proxies(workspace, corpus), on_settled=on_settled)
+    flops = record_measured_cost(workspace, search)
+    if search.refit_id:
+        say(f"cost: {flops_text(flops)}")
+    found = propose(workspace, corpus)
+    refresh_database(workspace)
+    return found
 
 
 # --- everything -------------------------------------------------------------------------------
@@ -274,15 +320,19 @@ def run_all(
     """Every step, in order. What is done already is only looked up."""
     say("data: landing, tokenizing")
     land(workspace)
-    corpus = build_corpus(workspace)
+    corpus = build_corpus(workspace, say=say)
+    search = decide(workspace, corpus, say=say)
     proxies = plan_proxies(workspace, corpus)
     trained = len(missing_runs(workspace, proxies))
     say(f"proxy runs: {len(proxies)} planned, {trained} to train")
     train(workspace, proxies, on_settled=on_settled)
+    record_measured_cost(workspace, search)
     proposal_id, proposal = propose(workspace, corpus)
     full_runs = plan_full_runs(workspace, corpus, proposal)
     to_train = len(missing_runs(workspace, full_runs))
     say(f"full runs: {len(full_runs)} planned, {to_train} to train")
+    if trained + to_train:
+        _report_paths(workspace).markdown.unlink(missing_ok=True)  # written last: it says "done"
     train(workspace, full_runs, on_settled=on_settled)
     comparisons = compare_runs(workspace, proposal_id, full_runs)
     record_costs(workspace, proposal_id, proxies, "proxy")
@@ -315,7 +365,11 @@ def make_report(workspace: Workspace, proposal_id: str) -> ReportPaths:
 
 def _written_report(workspace: Workspace, proposal_id: str) -> ReportPaths | None:
     """The page as it is, if it is about this proposal; drawing it takes seconds."""
-    folder = workspace.store / "reports" / workspace.experiment.name
-    paths = ReportPaths(folder / "report.html", folder / "report.md")
+    paths = _report_paths(workspace)
     is_there = paths.html.exists() and paths.markdown.exists()
     return paths if is_there and proposal_id in paths.markdown.read_text("utf-8") else None
+
+
+def _report_paths(workspace: Workspace) -> ReportPaths:
+    folder = workspace.store / "reports" / workspace.experiment.name
+    return ReportPaths(folder / "report.html", folder / "report.md")

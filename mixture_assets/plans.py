@@ -1,18 +1,17 @@
 """Which runs an experiment asks for: every name, token and seed, before anything is trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.names import nearest
 from mixture_assets.core.problem import Problem, Proposal, ProxyRun
-from mixture_assets.core.run import ModelSpec, RunSpec
+from mixture_assets.core.run import Measurement, ModelSpec, RunSpec
 from mixture_assets.corpus import Corpus, Workspace
-from mixture_assets.methods.autoscale import AutoScale
+from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.methods.baselines import Natural, Uniform
-from mixture_assets.methods.ddo import DDO
+from mixture_assets.search import Search, current_search, method_of, token_sets
 from mixture_assets.training.device import probe
 
 
@@ -21,6 +20,7 @@ class PlannedRun:
     """A run to make, with the words that people know it by."""
 
     spec: RunSpec
+    measurement: Measurement
     purpose: str  # 'proxy' or 'full'
     label: str
     scale: str = ""
@@ -50,61 +50,69 @@ def problem_of(workspace: Workspace, corpus: Corpus) -> Problem:
     )
 
 
-def scales_of(experiment: Experiment) -> dict[str, DDO]:
-    """DDO at each proxy scale, by its name."""
-    p = experiment.proxy
-    names = ("small", "large")[-len(p.budgets_tokens) :]
-    return {
-        name: DDO(
-            base_tokens=budget,
-            grow=p.grow,
-            shrink=p.shrink,
-            floor=p.floor,
-            seeds=p.seeds,
-            base_seeds=p.base_seeds,
-            scale=name,
-            bootstrap=p.bootstrap,
-        )
-        for name, budget in zip(names, p.budgets_tokens, strict=True)
-    }
-
-
-def method_of(experiment: Experiment) -> AutoScale | DDO:
-    """AutoScale over two proxy scales, or DDO at the one there is."""
-    scales = scales_of(experiment)
-    if len(scales) == 1:
-        return next(iter(scales.values()))
-    p = experiment.proxy
-    return AutoScale(
-        small=scales["small"], large=scales["large"], rule=p.rule, bootstrap=p.bootstrap
-    )
-
-
-def plan_proxies(workspace: Workspace, corpus: Corpus) -> list[PlannedRun]:
-    """The proxy runs of every scale, longest first."""
-    e, problem = workspace.experiment, problem_of(workspace, corpus)
+def plan_proxies(
+    workspace: Workspace, corpus: Corpus, search: Search | None = None
+) -> list[PlannedRun]:
+    """The proxy runs of a search, by default the experiment's current one; longest first."""
+    e = workspace.experiment
+    requests = Requests.of(workspace, corpus, search)
     planned = [
         PlannedRun(
-            spec=proxy_spec(workspace, corpus, run),
+            spec=requests.spec(run),
+            measurement=measurement_on(corpus, e.proxy.evaluations, run.measured),
             purpose="proxy",
-            label=ddo.labels(problem)[run.digest],
-            scale=scale,
+            label=requests.labels[run.digest],
+            scale=requests.labels[run.digest].partition(" ")[0],  # a label begins with its scale
         )
-        for scale, ddo in scales_of(e).items()
-        for run in ddo.plan(problem)
+        for run in requests.runs
     ]
-    check_epochs(planned, corpus, e.constraints.max_epochs)
+    check_epochs(planned, requests.drawn.values(), e.constraints.max_epochs)
     # A mistake in the baselines, or too little data for them, must not wait for the proxy runs.
     _full_runs(workspace, corpus, baselines(workspace, corpus))
     return sorted(planned, key=lambda p: (-p.spec.budget_tokens, p.run_id))
 
 
-def proxy_spec(workspace: Workspace, corpus: Corpus, run: ProxyRun) -> RunSpec:
-    """A method's request, with everything else that its result depends on."""
-    e = workspace.experiment
-    return _spec(
-        workspace, corpus, run.tokens, run.seed, e.proxy_model or e.model, e.proxy.evaluations
-    )
+@dataclass(frozen=True)
+class Requests:
+    """What a search's method asks for, and how its names become runs."""
+
+    workspace: Workspace
+    corpus: Corpus
+    runs: Sequence[ProxyRun]
+    labels: Mapping[str, str]  # by digest of the request
+    drawn: Mapping[str, DomainTokens]  # what each name in a request draws from
+
+    @classmethod
+    def of(cls, workspace: Workspace, corpus: Corpus, search: Search | None = None) -> "Requests":
+        """The requests of a search, by default the experiment's current one."""
+        search = search or current_search(workspace, corpus)
+        method, problem = method_of(workspace.experiment, search), problem_of(workspace, corpus)
+        return cls(
+            workspace,
+            corpus,
+            method.plan(problem),
+            method.labels(problem),
+            token_sets(workspace, corpus, search),
+        )
+
+    def spec(self, run: ProxyRun) -> RunSpec:
+        """A request, with everything else that its weights depend on."""
+        e = self.workspace.experiment
+        return _spec(
+            self.workspace, self.corpus, run.tokens, run.seed, e.proxy_model or e.model, self.drawn
+        )
+
+
+def measurement_on(
+    corpus: Corpus, evaluations: int, domains: Collection[str] | None = None
+) -> Measurement:
+    """Validation documents of all or some domains, at the end of a run and so often on the way."""
+    sets = {
+        name: d.validation_digest
+        for name, d in sorted(corpus.domains.items())
+        if domains is None or name in domains
+    }
+    return Measurement(validation_sets=sets, evaluations=evaluations)
 
 
 def plan_full_runs(workspace: Workspace, corpus: Corpus, proposal: Proposal) -> list[PlannedRun]:
@@ -118,15 +126,15 @@ def _full_runs(
 ) -> list[PlannedRun]:
     """Runs of the mixtures that are known, in the experiment's order."""
     e = workspace.experiment
+    measurement = measurement_on(corpus, e.full.evaluations)
     planned = []
     for name in (n for n in e.full.mixtures if n in known):
-        tokens = split_tokens(known[name], e.full.budget_tokens)
+        tokens = known[name].split(e.full.budget_tokens)
         for seed in e.full.seeds:
-            spec = _spec(
-                workspace, corpus, tokens, seed, e.model, e.full.evaluations, keep_model=True
-            )
-            planned.append(PlannedRun(spec, "full", f"{name} seed {seed}", "full", name))
-    check_epochs(planned, corpus, e.constraints.max_epochs)
+            spec = _spec(workspace, corpus, tokens, seed, e.model, corpus.domains)
+            label = f"{name} seed {seed}"
+            planned.append(PlannedRun(spec, measurement, "full", label, "full", name))
+    check_epochs(planned, corpus.domains.values(), e.constraints.max_epochs)
     return planned
 
 
@@ -152,47 +160,35 @@ def baselines(workspace: Workspace, corpus: Corpus) -> dict[str, Mixture]:
     return known
 
 
-def split_tokens(mixture: Mixture, budget_tokens: int) -> dict[str, int]:
-    """Whole tokens by domain that sum to the budget; the largest remainders are rounded up."""
-    exact = {name: w * budget_tokens for name, w in mixture.items()}
-    tokens = {name: int(x) for name, x in exact.items()}
-    short = budget_tokens - sum(tokens.values())
-    for name in sorted(exact, key=lambda n: (tokens[n] - exact[n], n))[:short]:
-        tokens[name] += 1
-    return tokens
-
-
 def _spec(
     workspace: Workspace,
     corpus: Corpus,
     tokens: Mapping[str, int],
     seed: int,
     model: ModelSpec,
-    evaluations: int,
-    *,
-    keep_model: bool = False,
+    drawn: Mapping[str, DomainTokens],
 ) -> RunSpec:
     training = workspace.experiment.training
     return RunSpec(
-        tokens=dict(sorted(tokens.items())),
+        tokens=dict(sorted((drawn[name].domain, n) for name, n in tokens.items())),
         seed=seed,
         model=model,
         training=training,
         vocab_size=corpus.tokenizer.vocab_size,
-        token_sets={n: corpus.domains[n].digest for n in sorted(tokens)},
-        validation_sets={n: d.validation_digest for n, d in sorted(corpus.domains.items())},
-        evaluations=evaluations,
+        token_sets=dict(sorted((drawn[n].domain, drawn[n].digest) for n in tokens)),
         numeric_path=probe(training, model.context).numeric_path,
-        keep_model=keep_model,
         tokenizer=corpus.tokenizer.digest,
     )
 
 
-def check_epochs(planned: Sequence[PlannedRun], corpus: Corpus, max_epochs: float) -> None:
+def check_epochs(
+    planned: Sequence[PlannedRun], drawn: Iterable[DomainTokens], max_epochs: float
+) -> None:
     """Raise before anything starts if a run would read a domain more than `max_epochs` times."""
+    available_tokens = {(d.domain, d.digest): d.available_tokens for d in drawn}
     for run in planned:
         for domain, tokens in run.spec.tokens.items():
-            available = corpus.domains[domain].available_tokens
+            available = available_tokens[domain, run.spec.token_sets[domain]]
             if tokens > max_epochs * available + 1:  # a cap that is met exactly may be rounded up
                 raise MixtureError(
                     f"{domain!r} would be read {tokens / available:.3g} times in the run "

@@ -2,14 +2,17 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixture_assets.core.problem import Proposal
-from mixture_assets.core.units import flops_text, tokens_text
+from mixture_assets.core.units import flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Workspace
 from mixture_assets.pipeline import Summary, result_of
 from mixture_assets.plans import PlannedRun
+from mixture_assets.search import Search
+from mixture_assets.store.records import read_record
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
@@ -105,6 +108,32 @@ def run_line(workspace: Workspace, run: PlannedRun) -> str:
     )
 
 
+def refit_tables(workspace: Workspace, search: Search) -> tuple[Table, Table]:
+    """The priced ways of the decision behind a search, and the fate of earlier runs, if any."""
+    rows = (search.refit_id and read_record(workspace.store, "refit", search.refit_id)) or {}
+    options = [
+        (
+            f"{o['way']} (chosen)" if o["is_chosen"] else o["way"],
+            *(str(o[key]) for key in ("n_to_train", "n_to_measure", "n_to_keep")),
+            tokens_text(o["tokens"]),
+            flops_text(o["flops"]),
+            seconds_text(o["device_seconds"]),
+        )
+        for o in rows.get("refit_option", [])
+    ]
+    header = ("way", "to train", "to measure", "to keep", "tokens", "FLOPs", "time of one process")
+    return (header, options), fate_table(rows.get("run_validity", []))
+
+
+def fate_table(validity: Sequence[Mapping[str, Any]]) -> Table:
+    """How many earlier runs each way keeps, measures or leaves, and why."""
+    counts = Counter((row["way"], row["fate"], row["reason"]) for row in validity)
+    body: list[tuple[str, ...]] = [
+        (way, fate, str(n), reason) for (way, fate, reason), n in sorted(counts.items())
+    ]
+    return ("way", "earlier runs are", "runs", "because"), body
+
+
 def proposal_json(proposal_id: str, proposal: Proposal) -> dict[str, Any]:
     """Everything that a proposal carries."""
     value = dataclasses.asdict(dataclasses.replace(proposal, fits=()))
@@ -138,7 +167,7 @@ def non_finite_losses(workspace: Workspace, planned: Sequence[PlannedRun]) -> di
     for run in planned:
         result = result_of(workspace, run)
         losses = {} if result is None else result["losses"]
-        domains = [d for d in run.spec.validation_sets if not _is_finite(losses.get(d))]
+        domains = [d for d in run.measurement.validation_sets if not _is_finite(losses.get(d))]
         if domains:
             bad[run.label] = sorted(domains)
     return bad

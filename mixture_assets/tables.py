@@ -1,6 +1,7 @@
 """Somebody's own numbers, from a CSV or JSON file, into the methods and back."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from mixture_assets.methods.autoscale import Rule, extrapolate
 from mixture_assets.methods.ddo import ddo_from_table
 
 Table = tuple[tuple[str, ...], list[list[str]]]  # header, rows
+_MOST_BYTES = 1 << 26
+_LEAST = 1e-18  # below it, and above its inverse, is a slip; squares of these still are doubles
+_LONGEST_NAME = 200
 
 
 def ddo_from_csv(path: Path, *, objective: str, floor: float) -> dict[str, Any]:
@@ -23,9 +27,11 @@ def ddo_from_csv(path: Path, *, objective: str, floor: float) -> dict[str, Any]:
     """
     rows: list[tuple[str | None, float | None, float]] = []
     for number, row in _read_rows(path, ("domain", "factor", objective)):
-        factor = _number(row["factor"] or "1", path, number, "factor")
-        value = _number(row[objective], path, number, objective)
-        rows.append(((row["domain"] or "").strip(), factor, value))
+        where = f"{path.name} line {number}"
+        factor = _number(row["factor"].strip() or "1", where, "factor")
+        value = _number(row[objective], where, objective)
+        domain = row["domain"].strip()
+        rows.append((_printable(domain, where) if domain else "", factor, value))
     return ddo_from_table(rows, floor=floor).to_json()
 
 
@@ -34,8 +40,10 @@ def extrapolate_from_json(
 ) -> dict[str, Any]:
     """AutoScale's weights from a file {"small": {domain: tokens}, "large": {...}}."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = json.loads(_read_text(path), object_pairs_hook=_object)
+    except MixtureError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise MixtureError(f"{path.name} is not JSON: {error}") from error
     scales = {}
     for key in ("small", "large"):
@@ -45,7 +53,8 @@ def extrapolate_from_json(
                 f"{path.name} lacks {key!r}",
                 hint='it must hold {"small": {domain: tokens}, "large": {domain: tokens}}',
             )
-        scales[key] = {name: _tokens(path, key, name, x) for name, x in table.items()}
+        where = f"{path.name}: {key}"
+        scales[key] = {_printable(n, where): _tokens(where, n, x) for n, x in table.items()}
     answer = extrapolate(
         scales["small"], scales["large"], budget_tokens=budget_tokens, rule=rule, floor=floor
     )
@@ -75,40 +84,81 @@ def _largest_first(weights: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(weights.items(), key=lambda item: -item[1])
 
 
-def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Numbered rows of a CSV that has these columns."""
+def _read_text(path: Path) -> str:
+    """A file's text, if it is one that a person could have written."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(enumerate(reader, start=2))
-            known = list(reader.fieldnames or ())
+        with open(path, "rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise MixtureError(f"{path.name} cannot be read: {error.strerror}") from error
+    if len(content) > _MOST_BYTES:
+        raise MixtureError(f"{path.name} is larger than {_MOST_BYTES >> 20} MiB")
+    return content.decode("utf-8-sig")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of which no key is there twice: json itself would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
+        raise ValueError(f"{twice[0]!r:.80} is there twice")
+    return found
+
+
+def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a CSV that has these columns, each with the number of its last line."""
+    try:
+        reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+        table = [(reader.line_num, cells) for cells in reader if cells]
     except (UnicodeDecodeError, csv.Error) as error:
         raise MixtureError(f"{path.name} is not a CSV in UTF-8: {error}") from error
-    missing = [c for c in columns if c not in known]
-    if missing:
-        raise MixtureError(
-            f"{path.name} has no column {missing[0]!r}{nearest(missing[0], known)}",
-            hint=f"its columns are {shortlist(known, 12)}",
-        )
-    if not rows:
+    header = table[0][1] if table else []
+    for column in columns:
+        if header.count(column) != 1:
+            what = "two columns" if column in header else "no column"
+            close = "" if column in header else nearest(column, header)
+            raise MixtureError(
+                f"{path.name} has {what} {column!r}{close}",
+                hint=f"its columns are {shortlist(header, 12)}",
+            )
+    if not table[1:]:
         raise MixtureError(f"{path.name} has no rows")
-    return rows
+    for number, cells in table[1:]:
+        if len(cells) != len(header):
+            raise MixtureError(
+                f"{path.name} line {number}: {len(cells)} cells under {len(header)} columns",
+                hint="a decimal comma, or a comma in a name, needs quotes or another form",
+            )
+    return [(number, dict(zip(header, cells, strict=True))) for number, cells in table[1:]]
 
 
-def _number(text: str | None, path: Path, row: int, column: str) -> float:
+def _number(text: str, where: str, column: str) -> float:
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError as error:
-        raise MixtureError(f"{path.name} line {row}: {column} is {text!r}, not a number") from error
+        raise MixtureError(f"{where}: {column} is {text!r:.80}, not a number") from error
     if not math.isfinite(value):
         raise MixtureError(
-            f"{path.name} line {row}: {column} is {value}",
-            hint="leave out runs that crashed or diverged",
+            f"{where}: {column} is {value}", hint="leave out runs that crashed or diverged"
         )
+    if value and not _LEAST < abs(value) < 1 / _LEAST:
+        raise MixtureError(f"{where}: {column} is {value:g}, which is no amount of anything")
     return value
 
 
-def _tokens(path: Path, scale: str, domain: str, value: object) -> float:
+def _tokens(where: str, domain: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise MixtureError(f"{path.name}: {scale} {domain!r} is {value!r}, not a token count")
+        raise MixtureError(f"{where} {domain!r:.80} is {value!r:.80}, not a token count")
+    if value and not _LEAST < abs(value) < 1 / _LEAST:
+        raise MixtureError(f"{where} {domain!r:.80} is no token count that there can be")
     return float(value)
+
+
+def _printable(name: str, where: str) -> str:
+    """A domain's name, if a table can show it on one line."""
+    if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+        raise MixtureError(
+            f"{where}: {name!r:.80} is not a name of a domain",
+            hint=f"at most {_LONGEST_NAME} characters that can be printed",
+        )
+    return name

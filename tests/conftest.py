@@ -4,8 +4,17 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.trained import Trained
+
+# How long an example takes is the machine's business: benchmarks measure, tests do not.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 TINY = """
 name = "tiny"
@@ -14,6 +23,7 @@ store = "store"
 root = "raw"
 validation_fraction = 0.2
 validation_tokens = 600
+settle_seconds = 0
 [tokenizer]
 vocab_size = 320
 [model]
@@ -80,3 +90,26 @@ def tiny(tiny_template: Path, tmp_path: Path) -> Path:
     target = tmp_path / "tiny"
     shutil.copytree(tiny_template, target)
     return target / "tiny.toml"
+
+
+@pytest.fixture(scope="session")
+def trained_template(tiny_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny experiment with results for all its runs, from a formula instead of training."""
+    from tests.trained import run_experiment
+
+    folder = tmp_path_factory.mktemp("trained") / "tiny"
+    shutil.copytree(tiny_template, folder)
+    run_experiment(folder / "tiny.toml")
+    return folder
+
+
+@pytest.fixture
+def trained(trained_template: Path, tmp_path: Path) -> "Trained":
+    """A private copy of it: file, workspace, corpus, proposal id."""
+    from mixture_assets.corpus import Workspace, build_corpus
+    from mixture_assets.pipeline import latest_proposal
+
+    path = tmp_path / "tiny" / "tiny.toml"
+    shutil.copytree(trained_template, path.parent)
+    workspace = Workspace.open(path)
+    return path, workspace, build_corpus(workspace), latest_proposal(workspace)

@@ -20,6 +20,7 @@ def test_every_command_explains_itself_with_an_example(command):
 
 def test_every_command_of_the_promise_is_there():
     promised = {"demo", "plan", "run", "status", "propose", "query", "report", "doctor"}
+    promised |= {"history", "why", "diff"}
     assert promised | {"ddo", "extrapolate", "ui"} <= set(cli.commands)
 
 

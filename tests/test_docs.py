@@ -21,6 +21,7 @@ from mixture_assets.core.experiment import (
     Experiment,
     FullSpec,
     ProxySpec,
+    RefitSpec,
     TokenizerSpec,
     load_experiment,
 )
@@ -41,6 +42,7 @@ TABLES = {
     "[model]": ModelSpec,
     "[training]": TrainingSpec,
     "[proxy]": ProxySpec,
+    "[refit]": RefitSpec,
     "[objective]": Objective,
     "[constraints]": Constraints,
     "[full]": FullSpec,

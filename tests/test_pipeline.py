@@ -15,7 +15,7 @@ from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.corpus import Workspace, build_corpus
-from mixture_assets.plans import plan_proxies, split_tokens
+from mixture_assets.plans import plan_proxies
 from mixture_assets.store.query import query
 
 
@@ -151,7 +151,7 @@ def test_custom_weights_that_do_not_sum_to_1_are_refused(finished):
 
 def test_whole_tokens_sum_to_the_budget():
     mixture = Mixture.proportional_to({"a": 1.0, "b": 1.0, "c": 1.0})
-    tokens = split_tokens(mixture, 1000)
+    tokens = mixture.split(1000)
     assert sum(tokens.values()) == 1000
     assert sorted(tokens.values()) == [333, 333, 334]
 

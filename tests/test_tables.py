@@ -81,6 +81,12 @@ def test_extrapolate_reproduces_the_authors_ladder_from_json(tmp_path):
         ("domain,factor,loss\n,1,two\n", "line 2: loss is 'two', not a number"),
         ("domain,factor,loss\n,1,nan\n", "line 2: loss is nan"),
         ("domain,factor,loss\na,3,1\n", "none of 1 runs is a base run"),
+        ("domain,factor,loss\n,1,2\na,0,2,1\n", "line 3: 4 cells under 3 columns"),
+        ("domain,factor,loss\n,1,2\na,3\n", "line 3: 2 cells under 3 columns"),
+        ("domain,factor,loss,loss\n,1,2,3\n", "has two columns 'loss'"),
+        ("domain,factor,loss\n,1,1e308\n", "line 2: loss is 1e+308, which is no amount"),
+        ('domain,factor,loss\n\n"a\nb",3,2\n', r"line 4: 'a\nb' is not a name of a domain"),
+        ('domain,factor,loss\n,1,"2\n', "is not a CSV in UTF-8"),
         ("domain,factor,loss\n,1,2\na,3,1\n", "DDO mixes two domains or more"),
     ],
 )
@@ -101,6 +107,11 @@ def test_a_mistake_in_the_csv_is_one_line_and_a_hint(tmp_path, text, message):
         ('{"small": {"a": 1}}', "lacks 'large'"),
         ('{"small": {"a": "x"}, "large": {"a": 1}}', "small 'a' is 'x', not a token count"),
         ('{"small": {"a": 1, "b": 1}, "large": {"a": 2}}', "disagree on domains"),
+        ('{"small": {"a": 1, "a": 1}, "large": {"a": 2}}', "'a' is there twice"),
+        ('{"small": {"a": 1%s}, "large": {"a": 2}}' % ("0" * 400), "no token count that there can"),
+        ('{"small": {"a": 1%s}, "large": {"a": 2}}' % ("0" * 5000), "is not JSON: Exceeds"),
+        ('{"small": {"\\ud83d": 1}, "large": {"a": 2}}', r"'\ud83d' is not a name of a domain"),
+        ("[" * 100_000, "is not JSON: maximum recursion depth"),
     ],
 )
 def test_a_mistake_in_the_json_is_one_line(tmp_path, text, message):
@@ -109,3 +120,20 @@ def test_a_mistake_in_the_json_is_one_line(tmp_path, text, message):
     result = invoke("extrapolate", path, "--tokens", "10")
     assert result.exit_code == 1
     assert message in result.output
+
+
+def test_a_budget_far_below_the_scales_is_named(tmp_path):
+    path = tmp_path / "optima.json"
+    path.write_text('{"small": {"a": 1, "b": 1, "c": 1e8}, "large": {"a": 1, "b": 2, "c": 1e8}}')
+    result = invoke("extrapolate", path, "--tokens", "1e-300", "--rule", "paper")
+    assert result.exit_code == 1
+    assert "too far below the small scale: the rule reaches down to 100M" in result.output
+
+
+@pytest.mark.parametrize("floor", ["nan", "-1", "1", "inf"])
+def test_a_floor_that_is_none_is_refused(tmp_path, floor):
+    path = tmp_path / "optima.json"
+    path.write_text('{"small": {"a": 1, "b": 1}, "large": {"a": 3, "b": 2}}')
+    result = invoke("extrapolate", path, "--tokens", "9", "--floor", floor)
+    assert result.exit_code == 1
+    assert "floor must be in [0, 1)" in result.output

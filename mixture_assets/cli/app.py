@@ -1,7 +1,11 @@
 """The command itself: options that verbs share, how answers are printed, how errors end."""
 
+import contextlib
 import json
+import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +15,7 @@ import click
 from mixture_assets.core.errors import MixtureError
 
 if TYPE_CHECKING:
+    from mixture_assets.core.experiment import Experiment
     from mixture_assets.corpus import Workspace
 
 # Modules that load torch or duckdb are imported inside the commands that need them: help and
@@ -26,10 +31,17 @@ class _Group(click.Group):
         except MixtureError as error:
             notes = getattr(error, "__notes__", [])
             raise click.ClickException("\n".join([str(error), *notes])) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # the machine's fault, not a bug: a file that may not be read
+            reason = error.strerror or str(error)
+            name = f": {error.filename!r}" if error.filename else ""
+            raise click.ClickException(f"{reason}{name}") from error
 
 
 def main() -> None:
-    """Entry point: exit code 0 for success, 1 for a user's mistake, 2 for a bug."""
+    """Entry point: exit code 0 for success, 1 for a user's mistake, 2 for a bug, 130 if stopped."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Abort:
@@ -43,11 +55,24 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except Exception:
-        import traceback
-
-        traceback.print_exc()
-        click.echo("this is a bug of mixture_assets: please report it", err=True)
+        click.echo(_bug_line(), err=True)
         sys.exit(2)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    """SIGTERM, which ends a process without its `finally`, is taken for a Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _bug_line() -> str:
+    """One sentence about the exception at hand; its traceback goes to a file."""
+    name, error, _ = sys.exc_info()
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="mixture-bug-", suffix=".txt", encoding="utf-8", errors="replace", delete=False
+    ) as file:
+        file.write(traceback.format_exc())
+    what = f"{name.__name__ if name else ''}: {str(error)!r:.200}"
+    return f"this is a bug of mixture_assets ({what}): please report it, with {file.name}"
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,11 +113,33 @@ def only_experiment() -> Path:
     return found[0]
 
 
-def store_of(experiment: Path | None) -> Path:
-    """The store, without loading what only training needs."""
+def settings_of(experiment: Path | None) -> "Experiment":
+    """The experiment file, without loading what only training needs."""
     from mixture_assets.core.experiment import load_experiment
 
-    return load_experiment(experiment or only_experiment()).store_path
+    return load_experiment(experiment or only_experiment())
+
+
+def store_of(experiment: Path | None) -> Path:
+    """The experiment's store."""
+    return settings_of(experiment).store_path
+
+
+def asked_store(experiment: Path | None) -> Path:
+    """The store for questions, which then know what the experiment file says today."""
+    from mixture_assets.inputs import record_settings
+
+    settings = settings_of(experiment)
+    if settings.store_path.is_dir():
+        with contextlib.suppress(OSError):  # on a read-only medium one can still ask
+            record_settings(settings)
+    return settings.store_path
+
+
+def name_and_store_of(experiment: Path | None) -> tuple[str, Path]:
+    """The experiment's name, and its store."""
+    found = settings_of(experiment)
+    return found.name, found.store_path
 
 
 def print_json(value: Any) -> None:

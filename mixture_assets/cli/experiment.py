@@ -1,7 +1,7 @@
 """Verbs of one experiment: plan it, run it, see where it stands, what it proposes."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,13 +9,16 @@ from mixture_assets.cli.app import (
     cli,
     experiment_option,
     json_option,
+    name_and_store_of,
     open_workspace,
     print_json,
     print_table,
     say,
-    store_of,
 )
 from mixture_assets.core.units import tokens_text
+
+if TYPE_CHECKING:
+    from mixture_assets.core.problem import Proposal
 
 
 @cli.command(epilog="Example: mixture demo")
@@ -89,17 +92,21 @@ def _print_plan(rows: Any) -> None:
 @experiment_option
 @json_option
 def status(experiment: Path | None, as_json: bool) -> None:
-    """Count planned, done, failed and running runs, and name the next command."""
-    from mixture_assets.store.status import run_table, status_table
+    """Count runs by state, name the domains in quarantine, and the next command."""
+    from mixture_assets.store.status import quarantine_table, run_table, status_table
 
-    rows = run_table(store_of(experiment))
+    name, store = name_and_store_of(experiment)
+    rows, bad = run_table(store), quarantine_table(store, name)
     if as_json:
-        print_json(rows)
+        print_json({"runs": rows, "quarantined": bad})
         return
     print_table(*status_table(rows))
     for row in rows:
         if row["status"] == "failed":
             click.echo(f"failed: {row['run_id']} {row['label']}: {row['reason']}")
+    for row in bad:
+        click.echo(f"quarantined: {row['domain']}: {row['problem']}")
+        click.echo(f"  {row['fate']}; hint: {row['hint']}")
     if any(row["status"] != "done" for row in rows):
         click.echo("next: mixture run")
     elif not rows:
@@ -111,18 +118,62 @@ def status(experiment: Path | None, as_json: bool) -> None:
 @json_option
 def propose(experiment: Path | None, as_json: bool) -> None:
     """Compute weights from the proxy runs that are done; train nothing."""
-    from mixture_assets import pipeline, summaries
+    from mixture_assets import pipeline
     from mixture_assets.corpus import build_corpus
 
     workspace = open_workspace(experiment)
     proposal_id, proposal = pipeline.propose(workspace, build_corpus(workspace))
     pipeline.refresh_database(workspace)
+    _show_proposal(proposal_id, proposal, as_json)
+
+
+def _show_proposal(proposal_id: str, proposal: "Proposal", as_json: bool) -> None:
+    from mixture_assets import summaries
+
     if as_json:
         print_json(summaries.proposal_json(proposal_id, proposal))
         return
     print_table(*summaries.weight_table(proposal))
     for note in proposal.notes:
         click.echo(f"note: {note}")
+
+
+@cli.command(epilog="Example: mixture refit --way extend")
+@experiment_option
+@click.option(
+    "--way",
+    type=click.Choice(["full", "extend", "reuse"]),
+    help="Do it this way; without it the ways are priced and nothing is started.",
+)
+@json_option
+def refit(experiment: Path | None, way: Any, as_json: bool) -> None:
+    """Price the ways to new weights when domains came, changed or went; or go one."""
+    from mixture_assets import pipeline, summaries
+    from mixture_assets.corpus import build_corpus
+    from mixture_assets.refit import option_line, price, run_validity
+
+    workspace = open_workspace(experiment)
+    corpus = build_corpus(workspace)
+    if way is not None:
+        proposal_id, proposal = pipeline.refit(
+            workspace,
+            corpus,
+            way,
+            say=say,
+            on_settled=lambda run: say(summaries.run_line(workspace, run)),
+        )
+        _show_proposal(proposal_id, proposal, as_json)
+        return
+    options = price(workspace, corpus)
+    validity = run_validity(workspace, corpus, options)
+    if as_json:
+        print_json({"options": [o.to_json() for o in options], "earlier_runs": validity})
+        return
+    for option in options:
+        click.echo(option_line(option, is_chosen=False))
+    click.echo()
+    print_table(*summaries.fate_table(validity))
+    click.echo("next: mixture refit --way WAY, or mixture run")
 
 
 @cli.command(epilog="Example: mixture report")

@@ -18,9 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.files import full_disk_named
 from mixture_assets.store.runs import RunFolder
 
 _POLL_SECONDS = 0.1
+_POLL_SHARE = 20.0  # of the time that a look takes
 _GRACE_SECONDS = 8.0  # to finish a step and write a checkpoint
 _ENDED_WELL = (0, 75, -signal.SIGTERM)  # 75: see training.worker
 
@@ -68,7 +71,7 @@ def run_pool(
     """
     begun = time.monotonic()
     folders = {run_id: RunFolder(store, run_id) for run_id in run_ids}
-    report = PoolReport(already_done=[r for r, f in folders.items() if f.result() is not None])
+    report = PoolReport(already_done=[r for r, f in folders.items() if f.is_complete()])
     for run_id in report.already_done:
         on_settled(run_id)
     waiting = {r: f for r, f in folders.items() if r not in report.already_done}
@@ -77,11 +80,13 @@ def run_pool(
     pool = _Pool(store, list(waiting), workers or default_workers(), attempts)
     try:
         while waiting:
+            looked = time.monotonic()
             pool.keep_alive(waiting)
             for run_id in [r for r, f in waiting.items() if _is_settled(f)]:
                 _record(report, run_id, waiting.pop(run_id))
                 on_settled(run_id)
-            time.sleep(_POLL_SECONDS)
+            # A look at 10^4 run folders takes a while: it must not take a core from training.
+            time.sleep(max(_POLL_SECONDS, _POLL_SHARE * (time.monotonic() - looked)))
     finally:
         pool.stop(waiting)
     report.seconds = time.monotonic() - begun
@@ -89,7 +94,7 @@ def run_pool(
 
 
 def _is_settled(folder: RunFolder) -> bool:
-    return folder.result() is not None or folder.has_failed()
+    return folder.is_complete() or folder.has_failed()
 
 
 def _record(report: PoolReport, run_id: str, folder: RunFolder) -> None:
@@ -116,12 +121,13 @@ class _Pool:
             self.workers.remove(worker)
             self._bury(worker, waiting)
         while waiting and len(self.workers) < min(self.size, len(waiting)):
-            self.workers.append(self._start())
+            self._start()
 
-    def _start(self) -> _Worker:
+    def _start(self) -> None:
         log_path = self.store / "logs" / f"worker-{os.getpid()}-{self.started}.log"
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        log = open(log_path, "w", encoding="utf-8")
+        with full_disk_named(log_path):
+            log_path.parent.mkdir(parents=True, exist_ok=True)
+            log = open(log_path, "w", encoding="utf-8")
         # Rotated, so that two workers do not race for the same lock at every step.
         turn = self.started % max(1, len(self.run_ids))
         order = self.run_ids[turn:] + self.run_ids[:turn]
@@ -135,11 +141,11 @@ class _Pool:
             start_new_session=True,  # its own group: stopped as a whole, not by our Ctrl-C
             env=os.environ | _one_thread() | {"MIXTURE_POOL_PID": str(os.getpid())},
         )
+        self.workers.append(_Worker(process, log))  # first: an interrupt may come at any moment
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write("\n".join(order))
             process.stdin.close()
-        return _Worker(process, log)
 
     def _bury(self, worker: _Worker, waiting: dict[str, RunFolder]) -> None:
         worker.log.close()
@@ -161,26 +167,44 @@ class _Pool:
             )
 
     def stop(self, waiting: dict[str, RunFolder]) -> None:
-        """Ask every worker to write a checkpoint and leave; insist after a while."""
+        """Ask every worker to write a checkpoint and leave; insist after a while.
+
+        A second interrupt while we wait means: at once.
+        """
         held = {_last_run(worker) for worker in self.workers}  # not what another pool trains
-        running = [r for r, f in waiting.items() if r in held and f.status() == "running"]
         for worker in self.workers:
             _signal_group(worker.process, signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE_SECONDS
+        try:
+            self._await(_GRACE_SECONDS)
+        finally:
+            for worker in self.workers:
+                self._end(worker)
+            for run_id, folder in waiting.items():
+                _cancel(folder, is_held=run_id in held)
+
+    def _await(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         for worker in self.workers:
-            try:
-                worker.process.wait(timeout=max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                _signal_group(worker.process, signal.SIGKILL)
-                worker.process.wait()
-            worker.log.close()
-            if worker.process.returncode in _ENDED_WELL:
-                Path(worker.log.name).unlink(missing_ok=True)
-        for run_id in running:
-            if not _is_settled(waiting[run_id]):
-                waiting[run_id].write_failure(
-                    "stopped on request", hint="start again to resume it", status="cancelled"
-                )
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+
+    def _end(self, worker: _Worker) -> None:
+        _signal_group(worker.process, signal.SIGKILL)
+        worker.process.wait()
+        worker.log.close()
+        if worker.process.returncode in _ENDED_WELL:
+            Path(worker.log.name).unlink(missing_ok=True)
+
+
+def _cancel(folder: RunFolder, *, is_held: bool) -> None:
+    """Leave a row about a run that was under way, unless somebody else goes on with it."""
+    with contextlib.suppress(MixtureError):  # a full disk: it is resumable without the row too
+        if _is_settled(folder) or folder.is_locked():
+            return
+        if is_held or folder.status() == "interrupted":
+            folder.write_failure(
+                "stopped on request", hint="start again to resume it", status="cancelled"
+            )
 
 
 def _last_run(worker: _Worker) -> str:

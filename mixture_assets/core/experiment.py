@@ -4,6 +4,7 @@ Paths are relative to the TOML file, so a file means the same from any working d
 """
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -13,9 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.names import nearest, validate_domain
+from mixture_assets.core.experiment_rules import check
+from mixture_assets.core.names import nearest
 from mixture_assets.core.problem import Constraints, Objective
 from mixture_assets.core.run import ModelSpec, TrainingSpec
+
+Way = Literal["full", "extend", "reuse"]  # see mixture_assets.search
+_MOST = (1 << 63) - 1  # what the database holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,7 @@ class DataSpec:
     validation_fraction: float = 0.05  # of a domain's documents, by content hash
     validation_tokens: int = 16_384  # evaluated per domain
     max_shared: float = 0.1  # share of documents that two domains may have in common
+    settle_seconds: float = 10.0  # a folder without a _SUCCESS has landed when unchanged so long
     datasets: Mapping[str, DatasetSource] = field(default_factory=dict)  # by domain
 
 
@@ -67,6 +73,13 @@ class ProxySpec:
     rule: Literal["safe", "paper"] = "safe"
     bootstrap: int = 200
     evaluations: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefitSpec:
+    """What happens to the proxy runs when domains come, change or go."""
+
+    way: Way = "extend"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +114,7 @@ class Experiment:
     model: ModelSpec = field(default_factory=ModelSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
     proxy: ProxySpec = field(default_factory=ProxySpec)
+    refit: RefitSpec = field(default_factory=RefitSpec)
     proxy_model: ModelSpec | None = None  # None: the full run's model, as in the paper
     objective: Objective = field(default_factory=Objective)
     constraints: Constraints = field(default_factory=Constraints)
@@ -125,20 +139,30 @@ class Experiment:
 
 def load_experiment(path: Path) -> Experiment:
     """Read and check one experiment file; MixtureError names the key that is wrong."""
+    table = _read_toml(path)
+    experiment: Experiment = _build(Experiment, table, path.name)
+    experiment = dataclasses.replace(experiment, folder=str(path.parent))
+    check(experiment, path.name)
+    return experiment
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+            raise MixtureError(f"{str(path)!r} is not a file", hint="pass --experiment FILE")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except MixtureError:
+        raise
     except FileNotFoundError as error:
         raise MixtureError(
             f"no experiment file at {str(path)!r}", hint="pass --experiment FILE"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise MixtureError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
         raise MixtureError(
             f"{path.name} is not valid TOML: {error}", hint="see experiments/demo.toml"
         ) from error
-    experiment: Experiment = _build(Experiment, table, path.name)
-    experiment = dataclasses.replace(experiment, folder=str(path.parent))
-    _check(experiment, path.name)
-    return experiment
 
 
 def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:
@@ -175,7 +199,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value not in args:
             raise MixtureError(
-                f"{where} must be one of {', '.join(map(repr, args))}, got {value!r}"
+                f"{where} must be one of {', '.join(map(repr, args))}, got {value!r:.80}"
             )
         return value
     if origin is tuple and isinstance(value, list):
@@ -188,74 +212,28 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 def _scalar(hint: Any, value: Any, where: str) -> Any:
     """A number, a text or a truth value as the annotated type, or MixtureError."""
     if hint is Any:
-        return value
-    if hint is int and isinstance(value, float) and value.is_integer():
+        return _json_value(value, where)
+    if type(value) is int and abs(value) > _MOST:
+        raise MixtureError(f"{where} must be a number of at most 64 bits")
+    if hint is int and isinstance(value, float) and value.is_integer() and abs(value) <= _MOST:
         return int(value)  # 5e9 is a float in TOML
     if hint is float and type(value) is int:
         return float(value)
-    if isinstance(hint, type) and type(value) is hint:
-        return value
     kind = getattr(hint, "__name__", str(hint))
-    raise MixtureError(f"{where} must be {kind}, got {value!r}")
+    if not (isinstance(hint, type) and type(value) is hint):
+        raise MixtureError(f"{where} must be {kind}, got {value!r:.80}")
+    if type(value) is float and not math.isfinite(value) and not where.endswith("max_epochs"):
+        raise MixtureError(f"{where} must be a finite number, got {value}")
+    return value
 
 
-def _check(experiment: Experiment, where: str) -> None:
-    """What types cannot say."""
-    e = experiment
-    rules = [
-        (0 < e.data.validation_fraction < 1, "data: validation_fraction", "between 0 and 1"),
-        (e.data.validation_tokens > 0, "data: validation_tokens", "> 0"),
-        (e.full.budget_tokens > 0, "full: budget_tokens", "> 0"),
-        (len(e.full.seeds) > 0, "full: seeds", "at least one seed"),
-        (e.full.evaluations > 0, "full: evaluations", "> 0"),
-        (len(e.proxy.seeds) > 0, "proxy: seeds", "at least one seed"),
-        (len(e.proxy.budgets_tokens) in (1, 2), "proxy: budgets_tokens", "one or two budgets"),
-        (min(e.proxy.budgets_tokens, default=1) > 0, "proxy: budgets_tokens", "> 0"),
-        (0 < e.proxy.shrink < 1 < e.proxy.grow, "proxy: shrink and grow", "around 1"),
-        (0 <= e.proxy.floor < 1, "proxy: floor", "in [0, 1)"),
-        (e.constraints.max_epochs > 0, "constraints: max_epochs", "> 0"),
-        (0 <= e.constraints.floor < 1, "constraints: floor", "in [0, 1)"),
-        (e.proxy.evaluations > 0, "proxy: evaluations", "> 0"),
-        (e.proxy.bootstrap >= 0, "proxy: bootstrap", ">= 0"),
-        (e.tokenizer.vocab_size >= 257, "tokenizer: vocab_size", ">= 257: bytes and end of text"),
-        (e.tokenizer.sample_bytes_per_domain > 0, "tokenizer: sample_bytes_per_domain", "> 0"),
-        (0 <= e.data.max_shared <= 1, "data: max_shared", "in [0, 1]"),
-        (e.data.txt_document_chars >= 0, "data: txt_document_chars", ">= 0"),
-        (e.compute.workers >= 0, "compute: workers", ">= 0"),
-        (e.training.threads > 0, "training: threads", "> 0"),
-        (e.training.learning_rate > 0, "training: learning_rate", "> 0"),
-        (e.training.clip_norm > 0, "training: clip_norm", "> 0"),
-        (0 <= e.training.warmup_fraction < 1, "training: warmup_fraction", "in [0, 1)"),
-        (0 <= e.training.final_fraction <= 1, "training: final_fraction", "in [0, 1]"),
-        (0 <= e.training.weight_decay, "training: weight_decay", ">= 0"),
-        (0 <= min(e.training.beta1, e.training.beta2), "training: beta1, beta2", ">= 0"),
-        (max(e.training.beta1, e.training.beta2) < 1, "training: beta1, beta2", "< 1"),
-        (len(set(e.full.seeds)) == len(e.full.seeds), "full: seeds", "different"),
-        (len(set(e.proxy.seeds)) == len(e.proxy.seeds), "proxy: seeds", "different"),
-        (min(e.objective.weights.values(), default=0) >= 0, "objective: weights", ">= 0"),
-        (max(e.objective.weights.values(), default=1) > 0, "objective: weights", "> 0 somewhere"),
-        (e.compute.attempts > 0, "compute: attempts", "> 0"),
-    ]
-    for section, model in (("model", e.model), ("proxy_model", e.proxy_model or e.model)):
-        fits = e.training.batch_tokens >= model.context > 0
-        rules += [
-            (fits, f"{section}: context", "from 1 to [training] batch_tokens"),
-            (min(model.width, model.layers, model.heads) > 0, f"{section}", "of sizes > 0"),
-            (model.width % max(1, model.heads) == 0, f"{section}: width", "a multiple of heads"),
-        ]
-    for holds, key, expected in rules:
-        if not holds:
-            raise MixtureError(f"{where}: {key} must be {expected}")
-    budgets = e.proxy.budgets_tokens
-    if list(budgets) != sorted(set(budgets)):
-        raise MixtureError(f"{where}: proxy: budgets_tokens must grow, got {list(budgets)}")
-    validate_domain(e.name)
-    for domain in (*e.data.domains, *e.data.datasets):
-        validate_domain(domain)
-    known = ("natural", "uniform", "proposal", "custom")
-    for mixture in e.full.mixtures:
-        if mixture not in known:
-            raise MixtureError(
-                f"{where}: full: mixtures has an unknown name {mixture!r}{nearest(mixture, known)}",
-                hint=f"known names: {', '.join(known)}",
-            )
+def _json_value(value: Any, where: str) -> Any:
+    """A value that goes into a run's name, and so must be one that JSON can say."""
+    if isinstance(value, dict):
+        return {key: _json_value(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json_value(item, where) for item in value]
+    kind: type = type(value)
+    if kind not in (bool, int, float, str):
+        raise MixtureError(f"{where} must be a number, a text, a list or a table, got {value}")
+    return _scalar(kind, value, where)

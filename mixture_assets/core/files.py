@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MachineError, MixtureError
 
 # A quota and a file size limit (ulimit -f) look different to the kernel, the same to the reader.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -23,7 +23,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     it.
 
     Raises:
-        MixtureError: The disk is full.
+        MachineError: The disk is full.
     """
     with full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def full_disk_named(path: Path) -> Iterator[None]:
     except Exception as error:
         if not is_disk_full(error):
             raise
-        raise MixtureError(
+        raise MachineError(
             f"no space left while writing {path}",
             hint="free some space, or move `store`, and start again: what is finished is kept",
         ) from error

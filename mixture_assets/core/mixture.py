@@ -66,6 +66,15 @@ class Mixture(Mapping[str, float]):
         """Hex characters that name these exact weights, for paths and cache keys."""
         return digest(self._weights)
 
+    def split(self, n_tokens: int) -> dict[str, int]:
+        """Whole tokens by domain that sum to `n_tokens`; the largest remainders are rounded up."""
+        exact = {name: w * n_tokens for name, w in self.items()}
+        tokens = {name: int(x) for name, x in exact.items()}
+        short = n_tokens - sum(tokens.values())
+        for name in sorted(exact, key=lambda n: (tokens[n] - exact[n], n))[:short]:
+            tokens[name] += 1
+        return tokens
+
     def check_domains(self, known: Mapping[str, object] | list[str]) -> None:
         """Raise MixtureError if a weight names a domain that is not in `known`."""
         unknown = [name for name in self if name not in known]

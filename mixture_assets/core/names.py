@@ -11,14 +11,22 @@ from mixture_assets.core.errors import MixtureError
 _DOMAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}")
 
 
-def validate_domain(name: str) -> str:
+def validate_domain(name: str, where: str = "", *, noun: str = "domain name") -> str:
     """Return `name` if it is safe as a folder and a partition key, else raise MixtureError."""
     if not _DOMAIN.fullmatch(name) or ".." in name:
+        article = "no" if where else "not a"
         raise MixtureError(
-            f"{name!r} is not a domain name",
+            f"{where}{' = ' if where else ''}{name!r} is {article} {noun}",
             hint="use letters, digits and _ . : + - (at most 100), starting with a letter or digit",
         )
     return name
+
+
+def by_prefix(prefix: str, known: Iterable[str]) -> str | None:
+    """The one name that begins so, or is the prefix itself; None if there is none, or several."""
+    names = set(known)
+    found = [name for name in names if name.startswith(prefix)] if prefix else []
+    return prefix if prefix in names else found[0] if len(found) == 1 else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

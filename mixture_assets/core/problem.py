@@ -85,6 +85,7 @@ class ProxyRun:
 
     tokens: Mapping[str, int]
     seed: int = 0
+    measured: frozenset[str] | None = None  # domains whose loss is needed; None: all
 
     @property
     def budget_tokens(self) -> int:

@@ -43,8 +43,29 @@ class TrainingSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a run is measured on. Not part of its name: its weights do not depend on it.
+
+    A finished run that is asked for another measurement is not trained again: its model is kept.
+    """
+
+    validation_sets: Mapping[str, str]  # domain -> digest of its validation documents
+    evaluations: int = 1  # scheduled during training, the one at the end included
+    metric_version: int = METRIC_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that `from_json` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Measurement":
+        """The inverse of `to_json`."""
+        return cls(**value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One training run. Its digest is its name and its folder."""
+    """One training run: all that its weights depend on. Its digest is its name and its folder."""
 
     tokens: Mapping[str, int]  # requested tokens by domain
     seed: int
@@ -52,13 +73,9 @@ class RunSpec:
     training: TrainingSpec
     vocab_size: int
     token_sets: Mapping[str, str]  # domain -> digest of its training tokens
-    validation_sets: Mapping[str, str]  # domain -> digest of its validation documents
-    evaluations: int  # scheduled during training, the one at the end included
     numeric_path: str  # device, precision and kernels: see training.device
-    keep_model: bool = False  # write a Hugging Face folder at the end
     tokenizer: str = ""  # digest
     training_version: int = TRAINING_VERSION
-    metric_version: int = METRIC_VERSION
 
     @property
     def budget_tokens(self) -> int:

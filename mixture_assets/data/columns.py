@@ -8,12 +8,12 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.data.compression import gone
 from mixture_assets.data.messages import first_sentence
 from mixture_assets.data.shards import RawShard
 
-_ROWS = 2048  # read at a time
+_ROWS = 512  # read at a time: texts of 1 MB are half a GB then, in Arrow and in Python
 
 
 def parquet_texts(shard: RawShard, column: str) -> Iterator[list[str]]:
@@ -56,7 +56,10 @@ def _opened(shard: RawShard) -> Iterator[Any]:
             f"{shard.name!r} has text that is not UTF-8: byte 0x{error.object[error.start]:02x}",
             hint=f"write the {kind} file again from valid strings",
         ) from error
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except MixtureError:
+        raise
+    # A damaged file leads Arrow, and Python after it, into errors of a dozen kinds.
+    except Exception as error:
         raise MixtureError(
             f"{shard.name!r} cannot be read as {kind}: {first_sentence(error)}",
             hint="it is damaged or half-written: write or download it again",
@@ -64,9 +67,12 @@ def _opened(shard: RawShard) -> Iterator[Any]:
 
 
 def _require_column(shard: RawShard, schema: Any, column: str) -> None:
-    if schema.get_field_index(column) < 0:
+    found = schema.names.count(column)
+    if found != 1:
+        names = shortlist(schema.names, 12) if schema.names else "none"
+        problem = f"has {found} columns" if found else "has no column"
         raise MixtureError(
-            f"{shard.name!r} has no column {column!r}: it has {', '.join(map(repr, schema.names))}",
+            f"{shard.name!r} {problem} {column!r}: it has {names}",
             hint="name the column that holds the text: [data] text_field",
         )
 
@@ -74,7 +80,9 @@ def _require_column(shard: RawShard, schema: Any, column: str) -> None:
 def _texts(shard: RawShard, batches: Iterable[Any], column: str) -> Iterator[list[str]]:
     row = 1
     for batch in batches:
-        texts: list[str] = batch.column(column).to_pylist()
+        values = batch.column(column)
+        _require_sound(values)
+        texts: list[str] = values.to_pylist()
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 kind = "nothing" if text is None else type(text).__name__
@@ -84,3 +92,12 @@ def _texts(shard: RawShard, batches: Iterable[Any], column: str) -> Iterator[lis
                 )
         row += len(texts)
         yield texts
+
+
+def _require_sound(values: Any) -> None:
+    """Look at every offset: Arrow follows a damaged one into foreign memory, and dies."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" not in str(error):  # to_pylist names the byte
+            raise

@@ -2,8 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import fsspec
 import zstandard
@@ -12,7 +11,9 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.data.shards import RawShard
 
 _BLOCK = 1 << 20  # bytes read at a time; larger blocks gained nothing
-_PACKED_BLOCK = 1 << 17  # of an archive: a block of repeated text can unpack to 1000 times that
+_GZIP_BLOCK = 1 << 17  # of an archive; at most _BLOCK of what it unpacks to is held
+_ZSTD_PIECE = 1 << 12  # its answer cannot be limited, and 4 bytes can unpack to 128 KiB
+_ZSTD_BLOCK = 1 << 18  # of what many pieces unpack to
 _WINDOW = 1 << 31  # zstd --long=31; the default limit refuses --long archives
 
 
@@ -23,14 +24,12 @@ def blocks(shard: RawShard) -> Iterator[bytes]:
         MixtureError: The archive is damaged or cut off, or the file is not the one that was
             discovered: its digest names everything made from it, so it must not have changed.
     """
-    is_packed = shard.format.endswith((".gz", ".zst"))
-    raw = _raw_blocks(shard, _PACKED_BLOCK if is_packed else _BLOCK)
     if shard.format.endswith(".gz"):
-        return _decompressed(shard, raw, "gzip", lambda: zlib.decompressobj(wbits=31))
+        return _unpacked(shard, _raw_blocks(shard, _GZIP_BLOCK), "gzip", _Gzip)
     if shard.format.endswith(".zst"):
-        archive = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-        return _decompressed(shard, raw, "zstd", archive.decompressobj)
-    return raw
+        raw = _pieces(_raw_blocks(shard, _BLOCK), _ZSTD_PIECE)
+        return _joined(_unpacked(shard, raw, "zstd", _Zstd))
+    return _raw_blocks(shard, _BLOCK)
 
 
 def gone(shard: RawShard) -> MixtureError:
@@ -54,8 +53,67 @@ def _raw_blocks(shard: RawShard, size: int) -> Iterator[bytes]:
         raise gone(shard)
 
 
-def _decompressed(
-    shard: RawShard, raw: Iterator[bytes], kind: str, start: Callable[[], Any]
+def _pieces(blocks_: Iterator[bytes], size: int) -> Iterator[bytes]:
+    return (block[i : i + size] for block in blocks_ for i in range(0, len(block), size))
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Blocks again: every block costs its reader a step."""
+    held: list[bytes] = []
+    n_bytes = 0
+    for piece in pieces:
+        held.append(piece)
+        n_bytes += len(piece)
+        if n_bytes >= _ZSTD_BLOCK:
+            yield b"".join(held)
+            held, n_bytes = [], 0
+    if held:
+        yield b"".join(held)
+
+
+class _Gzip:
+    """A member of a gzip file, unpacked in blocks however much the input unpacks to."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes) -> Iterator[bytes]:
+        while out := self._stream.decompress(data, _BLOCK):
+            yield out
+            if len(out) < _BLOCK:
+                return
+            data = self._stream.unconsumed_tail
+
+
+class _Zstd:
+    """A frame of a zstd file."""
+
+    def __init__(self) -> None:
+        self._stream = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._stream.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._stream.unused_data)
+
+    def decompress(self, data: bytes) -> Iterator[bytes]:
+        out = self._stream.decompress(data)
+        yield from _pieces(iter([out]), _BLOCK)
+
+
+def _unpacked(
+    shard: RawShard, raw: Iterator[bytes], kind: str, start: type[_Gzip] | type[_Zstd]
 ) -> Iterator[bytes]:
     """Members one after the other, as `cat a.gz b.gz` makes them.
 
@@ -71,8 +129,7 @@ def _decompressed(
                     if not block:
                         break
                     member = start()
-                if out := member.decompress(block):
-                    yield out
+                yield from member.decompress(block)
                 block = member.unused_data if member.eof else b""
                 member = None if member.eof else member
     except (zlib.error, zstandard.ZstdError) as error:

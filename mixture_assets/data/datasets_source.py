@@ -123,8 +123,21 @@ def _open(name: str, config_name: str | None, split: str, revision: str | None) 
     return found[split]
 
 
+def _readable(rows: Iterable[Any], name: str) -> Iterator[Any]:
+    """The rows; a streamed file is only read here, and then found to be damaged."""
+    number = 0
+    try:
+        for number, row in enumerate(rows, 1):  # noqa: B007
+            yield row
+    except Exception as error:  # as in _open
+        raise MixtureError(
+            f"the dataset {name!r} cannot be read after row {number:,}: {first_sentence(error)}",
+            hint="a file of it is damaged, or the network is gone: mend it and start again",
+        ) from error
+
+
 def _texts(rows: Iterable[Mapping[str, Any]], name: str, field: str) -> Iterator[str]:
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(_readable(rows, name), 1):
         if field not in row:
             raise MixtureError(
                 f"the dataset {name!r} has no column {field!r}{nearest(field, row)}: "

@@ -1,6 +1,7 @@
 """Documents that domains have in common. Weights of two domains with the same text mean nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.data.doc_index import DocIndex
 
 
-def overlap_table(hashes: dict[str, NDArray[np.uint64]]) -> dict[tuple[str, str], int]:
+def overlap_table(hashes: Mapping[str, NDArray[np.uint64]]) -> dict[tuple[str, str], int]:
     """Number of distinct documents that each pair of domains shares; pairs with none are left out.
 
     One sort over all domains instead of one intersection per pair: after it, equal documents
@@ -31,22 +32,37 @@ def overlap_table(hashes: dict[str, NDArray[np.uint64]]) -> dict[tuple[str, str]
     return {(names[i], names[j]): int(counts[i, j]) for i, j in np.argwhere(counts).tolist()}
 
 
-def require_distinct(
-    hashes: dict[str, NDArray[np.uint64]], *, max_shared: float
-) -> dict[tuple[str, str], int]:
-    """The overlap table; MixtureError if a pair shares more than that part of the smaller one."""
+@dataclass(frozen=True)
+class Overlap:
+    """Two domains that share more documents than they may."""
+
+    first: str
+    second: str
+    problem: str
+
+    @property
+    def error(self) -> MixtureError:
+        """The two, and what to do."""
+        return MixtureError(
+            self.problem,
+            hint="remove them from one domain, join the two, or raise [data] max_shared",
+        )
+
+
+def worst_overlap(hashes: Mapping[str, NDArray[np.uint64]], *, max_shared: float) -> Overlap | None:
+    """The pair that shares the largest part of the smaller domain, if that is too much."""
     table = overlap_table(hashes)
     sizes = {name: len(np.unique(h)) for name, h in hashes.items()}
     shares = {pair: n / min(sizes[pair[0]], sizes[pair[1]]) for pair, n in table.items()}
     a, b = max(shares, key=lambda pair: shares[pair], default=("", ""))
-    if shares and shares[a, b] > max_shared:
-        smaller = min((a, b), key=lambda name: sizes[name])
-        raise MixtureError(
-            f"{a!r} and {b!r} have {table[a, b]:,} documents in common, {shares[a, b]:.4g} of "
-            f"{smaller!r}; max_shared is {max_shared:g}",
-            hint="remove them from one domain, join the two, or raise [data] max_shared",
-        )
-    return table
+    if not shares or shares[a, b] <= max_shared:
+        return None
+    smaller = min((a, b), key=lambda name: sizes[name])
+    problem = (
+        f"{a!r} and {b!r} have {table[a, b]:,} documents in common, {shares[a, b]:.4g} of "
+        f"{smaller!r}; max_shared is {max_shared:g}"
+    )
+    return Overlap(a, b, problem)
 
 
 def read_hashes(paths: Sequence[Path]) -> NDArray[np.uint64]:

@@ -12,11 +12,12 @@ from typing import Any
 
 import orjson
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.data.columns import arrow_texts, parquet_texts
 from mixture_assets.data.compression import blocks
 from mixture_assets.data.shards import RawShard
 
+_LONGEST_LINE = 1 << 26  # bytes: 16 M tokens; a bomb unpacks to a line without an end
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -59,7 +60,7 @@ def document_lists(
 
 def _jsonl(shard: RawShard, field: str) -> Iterator[list[str]]:
     first = 1  # number of the block's first line
-    for lines in _lines(blocks(shard)):
+    for lines in _lines(shard):
         if first == 1 and lines[0].startswith(_BOM):
             lines[0] = lines[0][len(_BOM) :]
         try:
@@ -72,16 +73,20 @@ def _jsonl(shard: RawShard, field: str) -> Iterator[list[str]]:
         first += len(lines)
 
 
-def _lines(data: Iterator[bytes]) -> Iterator[list[bytes]]:
+def _lines(shard: RawShard) -> Iterator[list[bytes]]:
     r"""Lists of whole lines. JSON Lines end in \n only: str.splitlines would cut at U+2028."""
     parts: list[bytes] = []  # of a line that is not complete yet
-    for block in data:
+    n_lines = n_bytes = 0
+    for block in blocks(shard):
         head, newline, rest = block.rpartition(b"\n")
         if newline:
-            yield (b"".join(parts) + head).split(b"\n")
-            parts = [rest]
+            yield (lines := (b"".join(parts) + head).split(b"\n"))
+            parts, n_lines, n_bytes = [rest], n_lines + len(lines), len(rest)
         else:
             parts.append(block)
+            n_bytes += len(block)
+        if n_bytes > _LONGEST_LINE:
+            raise _too_long(f"{shard.name!r} line {n_lines + 1:,}")
     if last := b"".join(parts):
         yield [last]
 
@@ -111,8 +116,9 @@ def _text_of(where: str, line: bytes, field: str) -> str:
             hint='write every line as {"text": "..."}',
         )
     if field not in row:
+        names = shortlist(row, 12) if row else "none"
         raise MixtureError(
-            f"{where} has no field {field!r}: it has {', '.join(map(repr, row)) or 'none'}",
+            f"{where} has no field {field!r}: it has {names}",
             hint="name the field that holds the text: [data] text_field",
         )
     if not isinstance(text := row[field], str):
@@ -145,17 +151,33 @@ def _not_utf8(where: str, error: UnicodeDecodeError) -> MixtureError:
     )
 
 
+def _too_long(where: str) -> MixtureError:
+    return MixtureError(
+        f"{where} is longer than {_LONGEST_LINE >> 20} MiB",
+        hint="cut the document in several before writing it; txt: [data] txt_document_chars",
+    )
+
+
 def _txt(shard: RawShard, document_chars: int) -> Iterator[list[str]]:
     texts = _decoded(shard)
     if document_chars <= 0:
-        whole = "".join(texts)
-        yield [whole] if whole else []
+        yield from _whole(shard, texts)
         return
     rest = ""
     for text in texts:
         documents, rest = cut(rest + text, document_chars)
         yield documents
     yield [rest] if rest else []
+
+
+def _whole(shard: RawShard, texts: Iterator[str]) -> Iterator[list[str]]:
+    parts, n_chars = [], 0
+    for text in texts:
+        parts.append(text)
+        n_chars += len(text)
+        if n_chars > _LONGEST_LINE:
+            raise _too_long(f"{shard.name!r}")
+    yield [whole] if (whole := "".join(parts)) else []
 
 
 def cut(text: str, document_chars: int) -> tuple[list[str], str]:

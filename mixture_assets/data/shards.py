@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,7 +32,8 @@ FORMATS = (
     "arrow",
 )
 _HALF_WRITTEN = (".tmp", ".part", ".partial", ".crdownload", ".incomplete")
-_KNOWN = f"known formats: {', '.join(FORMATS)}"
+_STAMPS = ("mtime", "LastModified", "last_modified", "updated", "ETag", "created")
+KNOWN_FORMATS = f"known formats: {', '.join(FORMATS)}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class RawShard:
     format: str  # one of FORMATS
     n_bytes: int  # as stored
     digest: str  # of the stored bytes: first 16 hex characters of their sha256
+    stamp: str = field(default="", compare=False)  # size and times when it was listed
 
     @property
     def name(self) -> str:
@@ -50,16 +53,29 @@ class RawShard:
         return self.domain + "/" + self.url.rpartition(f"/{self.domain}/")[2]
 
 
-def discover(root: str, *, cache: Path, domains: Sequence[str] = ()) -> dict[str, list[RawShard]]:
+def discover(
+    root: str,
+    *,
+    cache: Path,
+    domains: Sequence[str] = (),
+    refuse: Callable[[str, MixtureError], None] | None = None,
+) -> dict[str, list[RawShard]]:
     """Find the shards of every domain under `root`, or of the named ones, sorted by name.
 
     A domain is a sub-folder of `root`; shards may lie deeper in it. Hidden files, names that
     begin with an underscore and unknown extensions are passed over; half-written names and
     exact copies of another shard of the domain are left out with a MixtureWarning.
+
+    Args:
+        root: Folder or fsspec URL.
+        cache: File with the digests found before.
+        domains: Which ones; all if empty.
+        refuse: Told of each domain that cannot be listed or read, which is then left out;
+            without it, that is an error.
     """
     for name in domains:
         validate_domain(name)
-    fs, path = url_to_fs(str(root))
+    fs, path = file_system(str(root))
     folders = _folders(fs, path, str(root))
     wanted = sorted(domains) if domains else sorted(folders)
     for name in wanted:
@@ -71,10 +87,44 @@ def discover(root: str, *, cache: Path, domains: Sequence[str] = ()) -> dict[str
             )
     known = _read_cache(cache)
     fresh: dict[str, dict[str, Any]] = {}
-    found = {name: _shards(fs, folders[name], name, known, fresh) for name in wanted}
+    found = {}
+    for name in wanted:
+        try:
+            with _reading(name):
+                found[name] = _shards(fs, folders[name], name, known, fresh)
+        except MixtureError as error:
+            if refuse is None:
+                raise
+            refuse(name, error)
     if any(known.get(url) != entry for url, entry in fresh.items()):
         write_json(cache, {**known, **fresh})
     return found
+
+
+@contextmanager
+def _reading(domain: str) -> Iterator[None]:
+    """Turn 'permission denied', or a file that went meanwhile, into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise MixtureError(
+            f"a shard of {domain!r} cannot be read: {error.strerror}: {error.filename!r}",
+            hint="give read access, or wait until copying is over",
+        ) from error
+
+
+def file_system(root: str) -> tuple[Any, str]:
+    """What reads a root, and the root's path in it."""
+    try:
+        if "::" in root:  # chained file systems read what a file in the root tells them to
+            raise ValueError("'::' is not supported")
+        fs, path = url_to_fs(root)
+        return fs, str(path)
+    except (ValueError, ImportError, OSError) as error:
+        raise MixtureError(
+            f"the root {root!r} cannot be opened: {error}",
+            hint="[data] root is a folder, or a URL such as s3://bucket/raw",
+        ) from error
 
 
 def _folders(fs: Any, path: str, root: str) -> dict[str, str]:
@@ -84,7 +134,7 @@ def _folders(fs: Any, path: str, root: str) -> dict[str, str]:
             f"no folder at {root!r}", hint="[data] root is the folder that holds the domains"
         )
     entries = {PurePosixPath(e["name"]).name: e for e in fs.ls(path, detail=True)}
-    folders = {n: e["name"] for n, e in entries.items() if fs.isdir(e["name"]) and _is_visible(n)}
+    folders = {n: e["name"] for n, e in entries.items() if fs.isdir(e["name"]) and is_visible(n)}
     if not folders:
         raise MixtureError(
             f"no domain under {root!r}", hint="make one folder per domain, and put shards in it"
@@ -101,15 +151,17 @@ def _shards(
 ) -> list[RawShard]:
     """The shards of one domain; what was learned about each goes to `fresh`."""
     infos = {i["name"]: i for i in fs.find(folder, detail=True).values() if _is_file(fs, domain, i)}
-    files = {n: i for n, i in infos.items() if all(map(_is_visible, _parts_below(n, folder)))}
+    files = {n: i for n, i in infos.items() if all(map(is_visible, _parts_below(n, folder)))}
     _warn_of_half_written(domain, files)
     shards: dict[str, RawShard] = {}  # by digest
     for name, info in sorted(files.items()):
-        if (format_ := _format_of(name)) is None:
+        if (format_ := format_of(name)) is None:
             continue
-        url = name if "file" in _protocols(fs) else str(fs.unstrip_protocol(name))
+        url = name if is_local(fs) else str(fs.unstrip_protocol(name))
+        stamp = _stamp(fs, name, info)  # before the file is read
         fresh[url] = _fingerprint(fs, name, info, known.get(url))
-        shard = RawShard(domain, url, format_, int(info["size"]), fresh[url]["digest"])
+        digest = fresh[url]["digest"]
+        shard = RawShard(domain, url, format_, int(info["size"]), digest, stamp)
         if first := shards.get(shard.digest):
             _warn(f"{shard.name!r} is an exact copy of {first.name!r} and is left out")
         else:
@@ -118,7 +170,7 @@ def _shards(
         seen = (
             f": it holds {shortlist(_parts_below(n, folder)[-1] for n in infos)}" if infos else ""
         )
-        raise MixtureError(f"domain {domain!r} has no shard{seen}", hint=_KNOWN)
+        raise MixtureError(f"domain {domain!r} has no shard{seen}", hint=KNOWN_FORMATS)
     return list(shards.values())
 
 
@@ -130,7 +182,7 @@ def _is_file(fs: Any, domain: str, info: dict[str, Any]) -> bool:
         if info.get("islink"):
             _warn(f"{info['name']!r} of domain {domain!r} is a link to nothing and is left out")
         return False
-    if "file" in _protocols(fs):
+    if is_local(fs):
         found = os.stat(info["name"])
         info |= {"size": found.st_size, "mtime": found.st_mtime}
     return True
@@ -140,16 +192,44 @@ def _fingerprint(
     fs: Any, name: str, info: Mapping[str, Any], known: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Size, time and digest of a file: from the cache if size and time are the same."""
-    stamps = ("mtime", "LastModified", "last_modified", "updated", "ETag", "created")
-    stamp = next((str(info[key]) for key in stamps if info.get(key) is not None), "")
+    stamp = next((str(info[key]) for key in _STAMPS if info.get(key) is not None), "")
     entry = {"size": int(info["size"]), "mtime": stamp}
     if stamp and known and {k: known.get(k) for k in entry} == entry and known.get("digest"):
         return {**entry, "digest": str(known["digest"])}
+    return {**entry, "digest": _digest(fs, name)}
+
+
+def require_unchanged(shard: RawShard) -> None:
+    """MixtureError if a shard is no longer what was discovered: somebody writes to it."""
+    fs, name = url_to_fs(shard.url)
+    fs.invalidate_cache()
+    try:
+        if not shard.stamp or _stamp(fs, name, fs.info(name)) == shard.stamp:
+            return
+        is_same = _digest(fs, name) == shard.digest  # chmod and hard links change times, too
+    except FileNotFoundError:
+        is_same = False
+    if not is_same:
+        raise MixtureError(
+            f"{shard.name!r} changed while it was read",
+            hint="copy first, then start again; a _SUCCESS in the folder says when all is there",
+        )
+
+
+def _stamp(fs: Any, name: str, info: Mapping[str, Any]) -> str:
+    """Size and times; of a local file also the change time, which nobody can set."""
+    if is_local(fs):
+        found = os.stat(name)
+        return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+    return " ".join(str(info.get(key)) for key in ("size", *_STAMPS))
+
+
+def _digest(fs: Any, name: str) -> str:
     with fs.open(name, "rb") as file:
         hasher = hashlib.sha256()
         while block := file.read(1 << 22):
             hasher.update(block)
-    return {**entry, "digest": hasher.hexdigest()[:DIGEST_CHARS]}
+    return hasher.hexdigest()[:DIGEST_CHARS]
 
 
 def _read_cache(path: Path) -> dict[str, dict[str, Any]]:
@@ -162,7 +242,7 @@ def _read_cache(path: Path) -> dict[str, dict[str, Any]]:
     return entries if is_ours else {}
 
 
-def _is_visible(name: str) -> bool:
+def is_visible(name: str) -> bool:
     """Neither hidden, nor a marker such as _SUCCESS, nor a cache that `datasets` left."""
     is_cache = name.startswith("cache-") and name.endswith(".arrow")
     return not name.startswith((".", "_")) and not is_cache
@@ -172,16 +252,23 @@ def _parts_below(name: str, folder: str) -> list[str]:
     return name.removeprefix(folder).strip("/").split("/")
 
 
-def _format_of(name: str) -> str | None:
+def format_of(name: str) -> str | None:
+    """Which of FORMATS a name ends in."""
     return next((f for f in FORMATS if name.lower().endswith(f".{f}")), None)
 
 
-def _protocols(fs: Any) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+def is_half_written(name: str) -> bool:
+    """Whether a name is one that downloads and copies have before they are complete."""
+    return name.lower().endswith(_HALF_WRITTEN)
+
+
+def is_local(fs: Any) -> bool:
+    """Whether paths of a file system are paths of this machine."""
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
 def _warn_of_half_written(domain: str, names: Mapping[str, Any]) -> None:
-    half = [PurePosixPath(n).name for n in names if n.lower().endswith(_HALF_WRITTEN)]
+    half = [PurePosixPath(n).name for n in names if is_half_written(n)]
     if half:
         _warn(f"{domain!r} has half-written files, which are left out: {shortlist(half)}")
 

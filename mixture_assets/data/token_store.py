@@ -19,7 +19,6 @@ from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.data.doc_index import DocIndex, flat_ids, hashes_of, row_groups
 from mixture_assets.data.files import atomic_write, write_json
-from mixture_assets.data.overlap import read_hashes, require_distinct
 from mixture_assets.data.split import validation_mask
 from mixture_assets.data.tokenize import TokenShard
 from mixture_assets.data.validation import (
@@ -31,7 +30,7 @@ from mixture_assets.data.validation import (
     write_validation,
 )
 
-__all__ = ["DomainTokens", "ValidationSet", "build_domain", "check_overlap", "load_validation"]
+__all__ = ["DomainTokens", "ValidationSet", "build_domain", "find_domain", "load_validation"]
 
 STORE_VERSION = 1  # raise when a change of code changes an array
 _ARRAY_TOKENS = 1 << 22  # smaller shards share an array: windows do not cross arrays
@@ -71,7 +70,7 @@ class DomainTokens:
 
     def windows(self, store: Path) -> list[NDArray[np.integer]]:
         """The arrays, memory-mapped: nothing is read until it is used."""
-        return [np.load(store / name, mmap_mode="r") for name, _ in self.arrays]
+        return [np.load(store / name, mmap_mode="r", allow_pickle=False) for name, _ in self.arrays]
 
     def shard_paths(self, store: Path) -> list[Path]:
         """The token shards behind the arrays."""
@@ -104,7 +103,7 @@ def build_domain(
     key = digest([STORE_VERSION, eos_id, validation_fraction])[:8]
     name = digest([STORE_VERSION, [s.digest for s in shards], key, validation_tokens])
     limits = {"context": context, "min_train_tokens": min_train_tokens}
-    if (found := _finished(store, domain, name)) is not None:
+    if (found := find_domain(store, domain, name)) is not None:
         _require_enough(domain, [n for _, n in found.arrays], found.validation_documents, **limits)
         return found
     indexes = [DocIndex.read(s.path) for s in shards]
@@ -140,25 +139,7 @@ def build_domain(
     return tokens
 
 
-def check_overlap(
-    domains: Sequence[DomainTokens], *, store: Path, max_shared: float = 0.1
-) -> dict[tuple[str, str], int]:
-    """Distinct documents that pairs of domains share; MixtureError if too many.
-
-    Args:
-        domains: All domains of an experiment.
-        store: Root of the store.
-        max_shared: Largest allowed share of the smaller domain's documents.
-    """
-    hashes = {d.domain: read_hashes(d.shard_paths(store)) for d in domains}
-    return require_distinct(hashes, max_shared=max_shared)
-
-
-def _manifest(store: Path, domain: str, name: str) -> Path:
-    return store / "token_sets" / domain / f"{name}.json"
-
-
-def _finished(store: Path, domain: str, name: str) -> DomainTokens | None:
+def find_domain(store: Path, domain: str, name: str) -> DomainTokens | None:
     """A token set that was built before and whose files are all there."""
     if not _manifest(store, domain, name).exists():
         return None
@@ -168,6 +149,10 @@ def _finished(store: Path, domain: str, name: str) -> DomainTokens | None:
         validation_path(store, domain, found.validation_digest), found.validation_documents
     )
     return found if has_arrays and has_validation else None
+
+
+def _manifest(store: Path, domain: str, name: str) -> Path:
+    return store / "token_sets" / domain / f"{name}.json"
 
 
 def _joined_name(shards: Sequence[TokenShard]) -> str:
@@ -247,7 +232,7 @@ def _write_header(file: BinaryIO, dtype: np.dtype[Any], size: int) -> None:
 
 def _is_complete(path: Path, size: int) -> bool:
     try:
-        return len(np.load(path, mmap_mode="r")) == size
+        return len(np.load(path, mmap_mode="r", allow_pickle=False)) == size
     except (FileNotFoundError, ValueError, EOFError):
         return False
 

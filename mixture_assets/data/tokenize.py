@@ -23,7 +23,7 @@ from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.data.files import atomic_write
 from mixture_assets.data.frozen import FrozenTokenizer
 from mixture_assets.data.readers import document_lists
-from mixture_assets.data.shards import RawShard
+from mixture_assets.data.shards import RawShard, require_unchanged
 
 TOKENIZE_VERSION = 1  # raise when a change of code changes a token shard
 SAMPLE_DOCUMENTS = 32  # of every shard, encoded by both engines
@@ -141,6 +141,7 @@ def _write(
             )
         if engine == "gigatoken":
             sample.check(tokenizer)
+        require_unchanged(shard)
         about = json.dumps({**asdict(counts), "engine": engine}, sort_keys=True)
         writer.add_key_value_metadata({_METADATA: about.encode()})
 

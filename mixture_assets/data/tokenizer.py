@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from mixture_assets.data.files import write_json
 from mixture_assets.data.frozen import END_OF_TEXT, FrozenTokenizer, freeze
 from mixture_assets.data.messages import first_sentence
 from mixture_assets.data.readers import documents
-from mixture_assets.data.shards import RawShard
+from mixture_assets.data.shards import RawShard, require_unchanged
 
-__all__ = ["FrozenTokenizer", "load_tokenizer", "train_tokenizer"]
+__all__ = ["FrozenTokenizer", "load_tokenizer", "train_tokenizer", "unreadable_samples"]
 
 TRAIN_VERSION = 1  # raise when a change of code changes what is learned
 _DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -72,6 +73,24 @@ def train_tokenizer(
     return tokenizer
 
 
+def unreadable_samples(
+    shards_by_domain: Mapping[str, Sequence[RawShard]],
+    *,
+    text_field: str,
+    txt_document_chars: int,
+    sample_bytes_per_domain: int,
+) -> dict[str, MixtureError]:
+    """Domains whose part of the sample cannot be read, and why: for when training failed."""
+    settings = {"text_field": text_field, "txt_document_chars": txt_document_chars}
+    found = {}
+    for domain, shards in sorted(shards_by_domain.items()):
+        try:
+            deque(_sample(shards, sample_bytes_per_domain, 0, settings), maxlen=0)
+        except MixtureError as error:
+            found[domain] = error
+    return found
+
+
 def load_tokenizer(name_or_path: str, *, store: Path) -> FrozenTokenizer:
     """Copy a Hugging Face fast tokenizer into the store.
 
@@ -122,6 +141,7 @@ def _sample(
             left -= len(piece.encode("utf-8"))
             if quota < 4:  # less than any one character may need
                 break
+        require_unchanged(shard)
         if left < 4:
             return
 

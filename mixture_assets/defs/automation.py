@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from mixture_assets import corpus
-from mixture_assets.defs.data import raw
+from mixture_assets import arrivals
+from mixture_assets.core.digest import digest
+from mixture_assets.core.errors import shortlist
+from mixture_assets.defs.data import domains, raw
 from mixture_assets.defs.partitions import DOMAINS
 from mixture_assets.defs.resources import Lab
 
@@ -42,28 +44,55 @@ def decide(
 
 
 @dg.sensor(
-    minimum_interval_seconds=30,
+    minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Registers a partition for every domain folder, and reports files that changed.",
+    description=(
+        "Registers a partition for every domain folder that has settled, forgets those that "
+        "vanished, and reports files that changed. Table domain_event keeps what it saw."
+    ),
 )
 def new_domains(context: dg.SensorEvaluationContext, lab: Lab) -> dg.SensorResult | dg.SkipReason:
     """Keep the partitions of `raw` in line with the folders under the raw root."""
-    landed = corpus.landed(lab.open())
+    seen = arrivals.survey(lab.open())
+    if not seen.has_root:
+        return dg.SkipReason("no folder under the raw root: every domain stays as it is")
     assert DOMAINS.name is not None
     registered = context.instance.get_dynamic_partitions(DOMAINS.name)
-    found = decide(registered, landed, json.loads(context.cursor or "{}"))
-    if not (found.added or found.vanished or found.changed):
-        return dg.SkipReason(f"{len(landed)} domains, none new or changed")
+    reported = json.loads(context.cursor or "{}")
+    found = decide(registered, seen.landed, reported)
+    if not (found.added or found.vanished or found.changed or reported.keys() - seen.landed):
+        waiting = f"; not settled: {shortlist(seen.pending)}" if seen.pending else ""
+        return dg.SkipReason(f"{len(seen.landed)} domains, none new or changed{waiting}")
     return dg.SensorResult(
         dynamic_partitions_requests=[
             DOMAINS.build_add_request(list(found.added)),
             DOMAINS.build_delete_request(list(found.vanished)),
         ],
-        asset_events=[
-            dg.AssetMaterialization(
-                raw.key, partition=name, tags={"dagster/data_version": landed[name]}
-            )
-            for name in found.changed
-        ],
-        cursor=json.dumps(landed),
+        asset_events=[*_changed(found, seen.landed), *_set_of_domains(reported, seen.landed)],
+        cursor=json.dumps(seen.landed),
     )
+
+
+def _changed(found: Landing, landed: Mapping[str, str]) -> list[dg.AssetMaterialization]:
+    return [
+        dg.AssetMaterialization(
+            raw.key, partition=name, tags={"dagster/data_version": landed[name]}
+        )
+        for name in found.changed
+    ]
+
+
+def _set_of_domains(
+    reported: Mapping[str, str], landed: Mapping[str, str]
+) -> list[dg.AssetMaterialization]:
+    """A removal changes no partition that is left: without this nobody would fit again."""
+    if reported.keys() == landed.keys():
+        return []
+    names = sorted(landed)
+    return [
+        dg.AssetMaterialization(
+            domains.key,
+            metadata={"n_domains": len(names), "domains": ", ".join(names)},
+            tags={"dagster/data_version": digest(names)},
+        )
+    ]

@@ -6,10 +6,11 @@ belongs in mixture_assets.data.
 
 import dagster as dg
 
-from mixture_assets import corpus
+from mixture_assets import corpus, quarantine
 from mixture_assets.core.digest import digest
+from mixture_assets.corpus import Workspace
 from mixture_assets.data.audit import empty_domains, trained_validation_documents
-from mixture_assets.defs import metadata
+from mixture_assets.defs import columns, metadata
 from mixture_assets.defs.partitions import DOMAINS
 from mixture_assets.defs.resources import Lab, pick
 from mixture_assets.defs.steps import asset
@@ -26,18 +27,28 @@ raw = dg.AssetSpec(
 )
 
 
+domains = dg.AssetSpec(
+    "domains",
+    description="Which domains there are. `new_domains` tells when one lands or vanishes.",
+    group_name="data",
+    kinds={"file"},
+)
+
+
 @asset(
     deps=[raw],
     group_name="data",
     kinds={"file"},
     partitions_def=DOMAINS,
     backfill_policy=dg.BackfillPolicy.single_run(),
+    metadata=columns.of_table("shard"),
 )
 def shards(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """Raw files of each domain, named by their content: an unchanged file is never read twice."""
     workspace = lab.open()
     corpus.land(workspace)
-    found = pick(corpus.discover_shards(workspace), context.partition_keys)
+    found = pick(workspace, corpus.discover_shards(workspace), context.partition_keys)
+    tell_quarantined(context, workspace)
     for domain, files in found.items():
         context.add_asset_metadata(metadata.of_shards(files), partition_key=domain)
     contents = {domain: [file.digest for file in files] for domain, files in found.items()}
@@ -48,7 +59,7 @@ def shards(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
 def tokenizer(lab: Lab) -> dg.MaterializeResult[None]:
     """The frozen tokenizer: byte-level BPE trained once on a balanced sample, or one by name."""
     workspace = lab.open()
-    frozen = corpus.freeze_tokenizer(workspace, corpus.discover_shards(workspace))
+    frozen = corpus.frozen_tokenizer(workspace, corpus.discover_shards(workspace))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(frozen.digest), metadata=metadata.of_tokenizer(frozen)
     )
@@ -60,14 +71,16 @@ def tokenizer(lab: Lab) -> dg.MaterializeResult[None]:
     kinds={"parquet", "numpy"},
     partitions_def=DOMAINS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    metadata={"dagster/column_schema": metadata.TOKEN_COLUMNS},
+    metadata=columns.of_tokens(),
 )
 def tokens(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """Token ids of each domain: a parquet file per raw file, and flat arrays for training."""
     workspace = lab.open()
     found = corpus.discover_shards(workspace)
-    frozen = corpus.freeze_tokenizer(workspace, found)
-    stored = corpus.store_domains(workspace, frozen, pick(found, context.partition_keys))
+    frozen = corpus.frozen_tokenizer(workspace, found)
+    wanted = pick(workspace, found, context.partition_keys)
+    stored = corpus.store_domains(workspace, frozen, wanted)
+    tell_quarantined(context, workspace)
     for domain, made in stored.items():
         about = metadata.of_tokens(made, workspace.store)
         context.add_asset_metadata(about, partition_key=domain)
@@ -75,7 +88,12 @@ def tokens(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
     return dg.MaterializeResult(data_version=dg.DataVersion(digest(contents)))
 
 
-@asset(deps=[tokens], group_name="data", kinds={"parquet"})
+@asset(
+    deps=[tokens, domains],
+    group_name="data",
+    kinds={"parquet"},
+    metadata=columns.of_tokens(),
+)
 def validation_set(lab: Lab) -> dg.MaterializeResult[None]:
     """Documents that every run is measured on and none is trained on, chosen by content.
 
@@ -90,7 +108,29 @@ def validation_set(lab: Lab) -> dg.MaterializeResult[None]:
     )
 
 
-# All three are on `validation_set`, the last step before training, so that a run which trains
+def tell_quarantined(context: dg.AssetExecutionContext, workspace: Workspace) -> None:
+    """Why a partition that counts as materialized may hold nothing new."""
+    for domain, state in quarantine.quarantined(workspace).items():
+        if domain in context.partition_keys:
+            context.log.warning(f"quarantined: {domain!r}: {state.problem}")
+            context.add_asset_metadata(metadata.of_quarantine(state), partition_key=domain)
+
+
+@dg.asset_check(asset=validation_set)
+def none_quarantined(lab: Lab) -> dg.AssetCheckResult:
+    """No domain is left out, or stuck in an earlier state, because its files are bad."""
+    bad = quarantine.quarantined(lab.open())
+    return dg.AssetCheckResult(
+        passed=not bad,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "n_quarantined": len(bad),
+            "problems": {name: f"{s.problem}. {s.hint}" for name, s in bad.items()},
+        },
+    )
+
+
+# These three are on `validation_set`, the last step before training, so that a run which trains
 # runs them itself: a failed check holds back only what is in the same run.
 
 

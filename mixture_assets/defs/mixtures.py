@@ -7,13 +7,13 @@ import dagster as dg
 
 from mixture_assets import choice, pipeline
 from mixture_assets.core.digest import digest
-from mixture_assets.defs import metadata
-from mixture_assets.defs.proxies import proxy_runs
+from mixture_assets.defs import columns, metadata
+from mixture_assets.defs.proxies import WITH_ASSET, proxy_runs
 from mixture_assets.defs.resources import Lab
 from mixture_assets.defs.steps import asset
 
 
-@asset(deps=[proxy_runs], group_name="mixture", kinds={"scipy"})
+@asset(deps=[proxy_runs], group_name="mixture", kinds={"scipy"}, metadata=columns.of_table("fit"))
 def ddo_optima(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """How the objective answers to each domain's amount, and the best amounts at each scale.
 
@@ -26,7 +26,12 @@ def ddo_optima(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeRes
     )
 
 
-@asset(deps=[ddo_optima], group_name="mixture", kinds={"scipy"})
+@asset(
+    deps=[ddo_optima],
+    group_name="mixture",
+    kinds={"scipy"},
+    metadata=columns.of_table("proposal_weight"),
+)
 def proposals(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """Weights for the full run's budget, carried on from the proxy scales (AutoScale).
 
@@ -38,7 +43,8 @@ def proposals(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResu
         data_version=dg.DataVersion(proposal_id),
         metadata=metadata.of_proposal(proposal_id, proposal)
         | metadata.figure(workspace, proposal_id, "weights")
-        | metadata.figure(workspace, proposal_id, "ddo_curves"),
+        | metadata.figure(workspace, proposal_id, "ddo_curves")
+        | metadata.figure(workspace, proposal_id, "weights_over_proposals"),
     )
 
 
@@ -54,7 +60,7 @@ def chosen_mixture(context: dg.AssetExecutionContext, lab: Lab) -> dg.Materializ
     )
 
 
-@dg.asset_check(asset=chosen_mixture, blocking=True)
+@dg.asset_check(asset=chosen_mixture, blocking=True, automation_condition=WITH_ASSET)
 def weights_on_simplex(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.AssetCheckResult:
     """Weights are shares: between 0 and 1, one for each domain, summing to 1."""
     weights = choice.read_choice(lab.open(), lab.chosen(context))
@@ -64,7 +70,7 @@ def weights_on_simplex(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.A
     )
 
 
-@dg.asset_check(asset=chosen_mixture, blocking=True)
+@dg.asset_check(asset=chosen_mixture, blocking=True, automation_condition=WITH_ASSET)
 def epochs_within_cap(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.AssetCheckResult:
     """No domain is read more often than [constraints] max_epochs allows."""
     workspace = lab.open()

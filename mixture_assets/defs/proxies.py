@@ -3,43 +3,86 @@
 Put assets here that make runs to learn from. How a run executes belongs in compute and training.
 """
 
-import dagster as dg
+from enum import Enum
 
-from mixture_assets import pipeline, plans, summaries
+import dagster as dg
+from pydantic import Field
+
+from mixture_assets import pipeline, plans, refit, summaries
 from mixture_assets.core.digest import digest
 from mixture_assets.corpus import Workspace
-from mixture_assets.defs import metadata
+from mixture_assets.defs import columns, metadata
 from mixture_assets.defs.data import validation_set
 from mixture_assets.defs.partitions import TRIALS
 from mixture_assets.defs.resources import Lab
-from mixture_assets.defs.steps import asset
+from mixture_assets.defs.steps import WAY_TAG, asset, tag_run
 from mixture_assets.plans import PlannedRun
+from mixture_assets.search import current_search
 
 TRAINING_POOL = "training"  # one at a time: each takes every core
+WITH_ASSET = dg.AutomationCondition.eager()  # of a check: in the run that makes its asset
 
 
-@asset(deps=[validation_set], group_name="proxy", kinds={"python"})
-def proxy_plan(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
-    """Small training runs that the method asks for, each named by all that it depends on."""
-    workspace = lab.open()
-    planned = plans.plan_proxies(workspace, lab.corpus(context))
-    pipeline.create_runs(workspace, planned)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(digest(sorted(run.run_id for run in planned))),
-        metadata=metadata.of_plan(workspace, planned),
+class RefitWay(Enum):
+    """Ways to new weights when domains changed; see docs/methods.md."""
+
+    settled = "settled"
+    full = "full"
+    extend = "extend"
+    reuse = "reuse"
+
+
+class RefitConfig(dg.Config):
+    """How earlier proxy runs are used."""
+
+    way: RefitWay = Field(
+        default=RefitWay.settled,
+        description=(
+            "settled: as decided before, else as [refit] way in the experiment file has it. full: "
+            "all domains around one new base. extend: two runs a scale for each new or changed "
+            "domain. reuse: unchanged domains keep their ratios."
+        ),
     )
 
 
-@asset(deps=[proxy_plan], group_name="proxy", kinds={"pytorch"}, pool=TRAINING_POOL)
+@asset(deps=[validation_set], group_name="proxy", kinds={"python"})
+def proxy_plan(
+    context: dg.AssetExecutionContext, config: RefitConfig, lab: Lab
+) -> dg.MaterializeResult[None]:
+    """Small training runs that the method asks for, each named by what its weights depend on.
+
+    When domains have changed, the ways to new weights are priced here, and one is chosen.
+    """
+    workspace, fixed = lab.open(), lab.corpus(context)
+    way = None if config.way is RefitWay.settled else config.way.value
+    search = refit.decide(workspace, fixed, way, say=context.log.info)
+    tag_run(context, {WAY_TAG: search.way})
+    planned = plans.plan_proxies(workspace, fixed)
+    pipeline.create_runs(workspace, planned)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(digest(sorted(run.run_id for run in planned))),
+        metadata=metadata.of_plan(workspace, planned) | metadata.of_refit(workspace, search),
+    )
+
+
+@asset(
+    deps=[proxy_plan],
+    group_name="proxy",
+    kinds={"pytorch"},
+    pool=TRAINING_POOL,
+    metadata=columns.of_table("run"),
+)
 def proxy_runs(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """The planned runs, trained side by side; those that have a result are not trained again.
 
     Materialize it again to retry what failed. Each run is a partition of `proxy_trial`.
     """
     workspace = lab.open()
-    planned = plans.plan_proxies(workspace, lab.corpus(context))
+    fixed = lab.corpus(context)
+    planned = plans.plan_proxies(workspace, fixed)
     trials = _Trials(context, workspace, planned)
     pool = pipeline.train(workspace, planned, on_settled=trials.report)
+    refit.record_measured_cost(workspace, current_search(workspace, fixed))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest(sorted(run.run_id for run in planned))),
         metadata=metadata.of_training(workspace, planned, pool),
@@ -53,6 +96,7 @@ proxy_trial = dg.AssetSpec(
     group_name="proxy",
     kinds={"pytorch"},
     partitions_def=TRIALS,
+    metadata=columns.of_table("evaluation"),
 )
 
 
@@ -88,7 +132,9 @@ class _Trials:
             )
 
 
-@dg.asset_check(asset=proxy_runs, blocking=True)
+@dg.asset_check(
+    asset=proxy_runs, blocking=True, automation_condition=dg.AutomationCondition.eager()
+)
 def finite_proxy_losses(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.AssetCheckResult:
     """Every proxy run has a finite loss on every domain."""
     workspace = lab.open()

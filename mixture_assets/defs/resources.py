@@ -11,7 +11,7 @@ from typing import TypeVar
 import dagster as dg
 from pydantic import Field
 
-from mixture_assets import corpus, pipeline
+from mixture_assets import corpus, pipeline, quarantine
 from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.problem import Proposal
 from mixture_assets.corpus import Corpus, Workspace
@@ -70,12 +70,13 @@ def _noted(context: Context, asset: str, key: str) -> str:
     return str(found.metadata[key].value) if found and key in found.metadata else ""
 
 
-def pick(found: Mapping[str, T], domains: Sequence[str]) -> dict[str, T]:
-    """The entries of some domains, or MixtureError about those that are gone."""
-    missing = [name for name in domains if name not in found]
+def pick(workspace: Workspace, found: Mapping[str, T], domains: Sequence[str]) -> dict[str, T]:
+    """The entries of some domains but those in quarantine; MixtureError about any that is gone."""
+    excused = quarantine.quarantined(workspace)
+    missing = [name for name in domains if name not in found and name not in excused]
     if missing:
         raise MixtureError(
             f"no raw data for {shortlist(missing)}: the domain was renamed or removed",
             hint="put its folder back, or delete the partition on the page of the asset 'raw'",
         )
-    return {name: found[name] for name in domains}
+    return {name: found[name] for name in domains if name in found}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from mixture_assets import corpus
+from mixture_assets import arrivals, corpus
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.corpus import Workspace
 from mixture_assets.defs.automation import decide
@@ -27,7 +27,7 @@ def serve(experiment: Path, port: int) -> int:
     home = prepare_home(workspace.store.parent / "dagster_home")
     corpus.land(workspace)
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        register_domains(workspace, instance)
+        register_domains(workspace, instance, say=_say)
     arguments = ["dev", "--host", HOST, "--port", str(port), "-w", str(home / "workspace.yaml")]
     environment = os.environ | {
         "DAGSTER_HOME": str(home),
@@ -49,9 +49,11 @@ def prepare_home(home: Path) -> Path:
     return home.resolve()
 
 
-def register_domains(workspace: Workspace, instance: dg.DagsterInstance) -> list[str]:
+def register_domains(
+    workspace: Workspace, instance: dg.DagsterInstance, *, say: arrivals.Say | None = None
+) -> list[str]:
     """Make the partitions match the raw root at once; later the sensor `new_domains` does it."""
-    landed = corpus.landed(workspace)
+    landed = arrivals.await_landing(workspace, say).landed
     if not landed:
         raise MixtureError(
             f"no domain under {workspace.experiment.data_root!r}",
@@ -63,6 +65,10 @@ def register_domains(workspace: Workspace, instance: dg.DagsterInstance) -> list
     for name in found.vanished:
         instance.delete_dynamic_partition(DOMAINS.name, name)
     return list(landed)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _require_free(port: int) -> None:

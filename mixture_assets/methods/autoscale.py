@@ -22,7 +22,7 @@ from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.problem import Problem, Proposal, ProxyResult, ProxyRun
 from mixture_assets.core.units import tokens_text
-from mixture_assets.methods.base import objectives, proposal
+from mixture_assets.methods.base import losses_of, proposal
 from mixture_assets.methods.constraints import constrain
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.fit import DDOFit
@@ -92,6 +92,8 @@ def extrapolate(
         also keep their larger-scale weight: those without tokens at a scale, and all, where
         the rest together grew by less than the square root of the whole.
     """
+    if not 0 <= floor < 1:
+        raise MixtureError(f"floor must be in [0, 1), got {floor:g}", hint="the paper has 0.2")
     total_small, total_large = _check_scales(small, large, budget_tokens, rule)
     names, share = sorted(small), floor / len(small) * _AT_FLOOR
     low_small = {n for n in names if small[n] <= share * total_small}
@@ -178,7 +180,7 @@ def _follow(
     # domains that shrink can make the sum fall at first: start where it rises
     low = _LEAST_T if slope(_LEAST_T) >= 0 else float(brentq(slope, _LEAST_T, 1.0))
     if surplus(low) > 0:
-        least = total * math.exp(surplus(low))
+        least = math.exp(math.log(total) + surplus(low))
         raise MixtureError(
             f"a budget of {tokens_text(total)} tokens is too far below the small scale: "
             f"the rule reaches down to {tokens_text(least)}",
@@ -236,10 +238,14 @@ class AutoScale:
         small, large = self.scales
         return {**large.labels(problem), **small.labels(problem)}
 
+    def fits(self, problem: Problem, results: Sequence[ProxyResult]) -> dict[str, DDOFit]:
+        """Curves and optimum by scale."""
+        return {d.scale: d.fit(problem, results) for d in self.scales}
+
     def propose(self, problem: Problem, results: Sequence[ProxyResult]) -> Proposal:
         """Weights at the full run's budget."""
         # asked for both scales at once, so that a message names all missing runs
-        objectives(self.labels(problem), results, problem.objective, method="autoscale")
+        losses_of(self.labels(problem), results, method="autoscale")
         small, large = (design.fit(problem, results) for design in self.scales)
         carried = self._carry(small, large, problem)
         return proposal(
@@ -276,7 +282,10 @@ class AutoScale:
         trials = [design.trials(problem, results) for design in self.scales]
 
         def draw(rng: np.random.Generator) -> Mixture:
-            again = [d.redraw(t, f, rng) for d, t, f in zip(self.scales, trials, fits, strict=True)]
+            again = [
+                design.redraw(problem, t, f, rng)
+                for design, t, f in zip(self.scales, trials, fits, strict=True)
+            ]
             return constrain(self._carry(again[0], again[1], problem).weights, problem)[0]
 
         return bootstrap_intervals(draw, draws=self.bootstrap, seed=self.seed)

@@ -51,6 +51,14 @@ def objectives(
         objective: What to compute from the domains' losses.
         method: Whose plan it is, for messages.
     """
+    losses = losses_of(labels, results, method=method)
+    return {run: finite_objective(objective, losses[run], labels[run]) for run in labels}
+
+
+def losses_of(
+    labels: Mapping[str, str], results: Sequence[ProxyResult], *, method: str
+) -> dict[str, Mapping[str, float]]:
+    """The losses of every planned run, by digest; MixtureError names the runs that lack them."""
     losses = _losses(labels, results)
     missing = [run for run in labels if run not in losses]
     if missing:
@@ -60,7 +68,7 @@ def objectives(
             f"{shortlist(named)}",
             hint="`mixture run` trains what is missing",
         )
-    return {run: _finite(objective, losses[run], labels[run]) for run in labels}
+    return losses
 
 
 def _losses(
@@ -80,7 +88,8 @@ def _losses(
     return losses
 
 
-def _finite(objective: Objective, loss_nats: Mapping[str, float], label: str) -> float:
+def finite_objective(objective: Objective, loss_nats: Mapping[str, float], label: str) -> float:
+    """The objective of one run, or MixtureError where it is no number."""
     try:
         value = objective.value(loss_nats)
     except OverflowError:  # perplexity above 1e308

@@ -92,9 +92,16 @@ class DDO:
             floor=self.floor,
             scale=self.scale,
             base_tokens=self._share(problem),
+            alone=self._absent(problem),
         )
 
-    def redraw(self, trials: Sequence[Trial], fit: DDOFit, rng: np.random.Generator) -> DDOFit:
+    def fits(self, problem: Problem, results: Sequence[ProxyResult]) -> dict[str, DDOFit]:
+        """Curves and optimum by scale."""
+        return {self.scale: self.fit(problem, results)}
+
+    def redraw(
+        self, problem: Problem, trials: Sequence[Trial], fit: DDOFit, rng: np.random.Generator
+    ) -> DDOFit:
         """Fit once more, every objective moved by the noise measured between seeds."""
         moved = jittered([t.objective for t in trials], fit.noise_sd or 0.0, rng)
         return fit_trials(
@@ -103,6 +110,7 @@ class DDO:
             scale=self.scale,
             base_tokens=fit.curves[0].base_tokens,
             starts=fit.starts,
+            alone=self._absent(problem),
         )
 
     def propose(self, problem: Problem, results: Sequence[ProxyResult]) -> Proposal:
@@ -111,7 +119,7 @@ class DDO:
         interval = {}
         if fit.noise_sd is not None:
             interval = bootstrap_intervals(
-                lambda rng: constrain(self.redraw(trials, fit, rng).weights, problem)[0],
+                lambda rng: constrain(self.redraw(problem, trials, fit, rng).weights, problem)[0],
                 draws=self.bootstrap,
             )
         factor = problem.budget_tokens / self.base_tokens
@@ -132,6 +140,10 @@ class DDO:
     def _share(self, problem: Problem) -> int:
         """Tokens of each domain in the base run."""
         return round(self.base_tokens / len(problem.domains))
+
+    def _absent(self, problem: Problem) -> frozenset[str]:
+        """Domains that the base run lacks."""
+        return frozenset()
 
     def _design(self, problem: Problem) -> list[tuple[ProxyRun, str | None, float]]:
         """Each run once, with the domain that it changes and the factor."""

@@ -8,7 +8,7 @@ Units:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,6 +91,7 @@ def fit_trials(
     scale: str = "small",
     base_tokens: float = 1.0,
     starts: Mapping[str, Sequence[Curve]] | None = None,
+    alone: Collection[str] = (),
 ) -> DDOFit:
     """Fit a curve for each domain through its runs and every base run, and allocate.
 
@@ -100,6 +101,7 @@ def fit_trials(
         scale: Name of the scale, for the fits.
         base_tokens: Tokens of each domain in the base run.
         starts: Where the search for a curve begins, by domain.
+        alone: Domains that the base runs lack, so that no base run stands for their factor 1.
     """
     ordered = sorted(trials, key=lambda t: (t.domain or "", t.factor, t.objective))
     base = [t for t in ordered if t.domain is None]
@@ -108,9 +110,10 @@ def fit_trials(
     for t in ordered:
         if t.domain is not None:
             own.setdefault(t.domain, []).append(t)
+    through = {d: runs if d in alone else [*base, *runs] for d, runs in own.items()}
     points = {
-        domain: [(t.factor, t.objective / base_objective) for t in [*base, *runs]]
-        for domain, runs in own.items()
+        domain: [(t.factor, t.objective / base_objective) for t in runs]
+        for domain, runs in through.items()
     }
     curves = {
         domain: _curve(xy, (starts or {}).get(domain, STARTS)) for domain, xy in points.items()
@@ -127,7 +130,7 @@ def fit_trials(
                 scale=scale,
                 base_tokens=base_tokens,
                 optimum=optimum[domain],
-                run_digests=[t.run_digest for t in [*base, *own[domain]] if t.run_digest],
+                run_digests=[t.run_digest for t in through[domain] if t.run_digest],
                 is_at_floor=optimum[domain] <= floor * (1 + 1e-9),
             )
             for domain in sorted(own)

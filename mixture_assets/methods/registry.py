@@ -8,12 +8,16 @@ from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.base import Method
 from mixture_assets.methods.baselines import Natural, Uniform
 from mixture_assets.methods.ddo import DDO
+from mixture_assets.methods.extend import ExtendedDDO
+from mixture_assets.methods.reuse import Reuse
 
 METHODS: Mapping[str, type[Method]] = {
     "natural": Natural,
     "uniform": Uniform,
     "ddo": DDO,
     "autoscale": AutoScale,
+    "extended_ddo": ExtendedDDO,
+    "reuse": Reuse,
 }
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -22,11 +23,12 @@ DATABASE_NAME = "mixture.duckdb"
 CATALOG = "mixture"  # what DuckDB calls the file when a shell opens it
 _STORAGE_VERSION = "v1.5.0"  # 2.0's own default cannot be opened by any 1.x shell
 _LOCK_POLL_SECONDS = 0.02
-_INDEX_VERSION = 1  # raise when ingest fills the same tables in another way
-_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+_INDEX_VERSION = 2  # raise when ingest fills the same tables in another way
+_SETTINGS: dict[str, Any] = {
     # Extensions are downloaded at run time: never on behalf of a query, never without a network.
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+    "temp_directory": "",  # by default .tmp in whatever folder the process stands in
     "python_enable_replacements": "false",  # a table's name must not reach a Python variable
 }
 _BROKEN = ("not a valid DuckDB database", "Could not read enough bytes", "Corrupt", "checksum")
@@ -77,11 +79,19 @@ def _wait(descriptor: int, kind: int, patience_seconds: float) -> None:
 
 
 @contextlib.contextmanager
+def _connected(settings: dict[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
+    with contextlib.closing(duckdb.connect(config=settings)) as connection:
+        # After two seconds it would go to stdout, where answers go.
+        connection.execute("SET enable_progress_bar = false")
+        yield connection
+
+
+@contextlib.contextmanager
 def opened(path: Path, *, is_read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the database attached and in use. The caller holds the lock."""
     mode = "READ_ONLY" if is_read_only else f"STORAGE_VERSION '{_STORAGE_VERSION}'"
     name = str(path).replace("'", "''")
-    with contextlib.closing(duckdb.connect(config=_SETTINGS)) as connection:
+    with _connected(_SETTINGS | {"temp_directory": f"{path}.tmp"}) as connection:
         try:
             connection.execute(f"ATTACH '{name}' AS {CATALOG} (TYPE duckdb, {mode})")
         except duckdb.Error as error:
@@ -94,7 +104,7 @@ def opened(path: Path, *, is_read_only: bool = False) -> Iterator[duckdb.DuckDBP
 @contextlib.contextmanager
 def in_memory() -> Iterator[duckdb.DuckDBPyConnection]:
     """An empty index that leaves nothing behind."""
-    with contextlib.closing(duckdb.connect(config=_SETTINGS)) as connection:
+    with _connected(_SETTINGS) as connection:
         connection.execute(f"ATTACH ':memory:' AS {CATALOG}")
         connection.execute(f"USE {CATALOG}")
         create_schema(connection)
@@ -124,6 +134,12 @@ def remove(path: Path) -> None:
     """Delete the index; it is built again from the files."""
     for each in (path, path.with_name(path.name + ".wal")):
         each.unlink(missing_ok=True)
+
+
+def replace(path: Path, new: Path) -> None:
+    """Put another index in place of this one. Its log goes first: it is not the new one's."""
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    os.replace(new, path)
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from mixture_assets.core.errors import MixtureError, MixtureWarning, shortlist
 from mixture_assets.store import database, run_rows, staging
 from mixture_assets.store.database import Broken, Busy
 from mixture_assets.store.files import read_json_object
-from mixture_assets.store.records import RUN_EDGE_ROLE, RUN_TABLES
+from mixture_assets.store.records import FILE_TABLES, RUN_EDGE_ROLE
 from mixture_assets.store.scan import Scan, scan
 
 PATIENCE_SECONDS = 5.0  # for other processes of ours; strangers are not waited for
@@ -110,14 +110,9 @@ def _n_waiting(store: Path) -> tuple[int, bool]:
 
 def _fill_file(path: Path, found: Scan) -> tuple[dict[str, int], list[str]]:
     """Fill the database file; one that is damaged or of another version is made anew."""
-    for _ in range(2):
-        is_new = not path.exists()
-        if is_new:
-            database.remove(path)  # a log without its database
+    if path.exists():
         try:
             with database.opened(path) as connection:
-                if is_new:
-                    database.create_schema(connection)
                 if database.has_schema(connection):
                     return fill(connection, found)
         except Broken as error:
@@ -126,8 +121,18 @@ def _fill_file(path: Path, found: Scan) -> tuple[dict[str, int], list[str]]:
                 MixtureWarning,
                 stacklevel=4,
             )
-        database.remove(path)
-    raise Broken(f"{path} cannot be made")
+    return _made_anew(path, found)
+
+
+def _made_anew(path: Path, found: Scan) -> tuple[dict[str, int], list[str]]:
+    """Fill a new file aside and give it its name: nobody ever sees an index half made."""
+    aside = path.with_name(f".{path.name}.new")  # one name is enough: we hold the lock
+    database.remove(aside)
+    with database.opened(aside) as connection:
+        database.create_schema(connection)
+        answer = fill(connection, found)
+    database.replace(path, aside)
+    return answer
 
 
 def _difference(
@@ -154,6 +159,7 @@ def fill(connection: duckdb.DuckDBPyConnection, found: Scan) -> tuple[dict[str, 
     connection.execute("BEGIN")
     rows.update(run_rows.fill(connection, found, changed.keys() | gone, problems))
     rows.update(_fill_records(connection, found, changed, gone, problems))
+    rows.update(_fill_latest(connection, found, problems))
     _remember(connection, found, changed.keys() - problems.keys(), changed.keys() | gone)
     connection.execute("COMMIT")
     return {table: n for table, n in sorted(rows.items()) if n}, list(problems.values())
@@ -176,7 +182,8 @@ def _fill_records(
     problems: dict[str, str],
 ) -> Counter[str]:
     """Rows of new records; of all records again where one changed, went or disagrees."""
-    fresh = [name for name in found.records if name in changed]
+    known = [name for name in found.records if name.startswith("records/")]
+    fresh = [name for name in known if name in changed]
     is_additive = not any(name.startswith("records/") for name in gone) and all(
         changed[name] is None for name in fresh
     )
@@ -184,7 +191,7 @@ def _fill_records(
         added = _sync_records(connection, _read(found, fresh, problems), is_complete=False)
         if added is not None:
             return added
-    every = _read(found, found.records, problems)
+    every = _read(found, known, problems)
     complete = _sync_records(connection, every, is_complete=True)
     assert complete is not None
     return complete
@@ -211,7 +218,7 @@ def _sync_records(
     is_complete: bool,
 ) -> Counter[str] | None:
     """Counts by table; None if a new row disagrees with an old one, so that order would count."""
-    tables = [t for t in database.tables() if t not in (*RUN_TABLES, "ingested")]
+    tables = [t for t in database.tables() if t not in FILE_TABLES]
     wanted = tables if is_complete else [t for t in tables if t in rows]
     if not is_complete:
         for table in wanted:
@@ -224,6 +231,21 @@ def _sync_records(
         scope = f"role <> '{RUN_EDGE_ROLE}'" if table == "edge" else "true"
         counts[table] = staging.sync(connection, table, scope=scope, is_complete=is_complete)
     return counts
+
+
+def _fill_latest(
+    connection: duckdb.DuckDBPyConnection, found: Scan, problems: dict[str, str]
+) -> Counter[str]:
+    """Which proposal each experiment's files lead to now: latest/<experiment>.json."""
+    rows = []
+    for name in sorted(n for n in found.records if n.startswith("latest/")):
+        try:
+            proposal_id = (read_json_object(found.records[name]) or {})["proposal_id"]
+            rows.append({"experiment": found.records[name].stem, "proposal_id": str(proposal_id)})
+        except (MixtureError, KeyError) as error:
+            problems[name] = f"{name}: {error}"
+    _stage(connection, "latest", rows)
+    return Counter(latest=staging.sync(connection, "latest", scope="true", is_complete=True))
 
 
 def _stage(connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:

@@ -14,10 +14,10 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 
@@ -26,17 +26,19 @@ from mixture_assets.core.names import nearest
 from mixture_assets.store import database
 from mixture_assets.store.database import Broken, Busy
 from mixture_assets.store.ingest import PATIENCE_SECONDS, attempt, fill, unreadable_text
+from mixture_assets.store.limits import MAX_SECONDS, capped_memory, limited
+from mixture_assets.store.read_only import check, failed
 from mixture_assets.store.scan import scan
 
 MAX_ROWS = 1_000_000  # what an answer may hold; more belongs into an aggregate
 
-_TABLE_FUNCTIONS = (
-    *("lineage_from", "range", "generate_series", "unnest", "json_each", "json_tree"),
-    *("duckdb_tables", "duckdb_views", "duckdb_columns"),
+_CHUNK_ROWS = 10_000
+_SETTINGS = (
+    "memory_limit = '4GB'",
+    "temp_directory = ''",  # what does not fit is refused: a question writes no file
+    "enable_external_access = false",
+    "lock_configuration = true",
 )
-_READS = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
-_EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(?=\S)", re.IGNORECASE)
-_REFUSED_HINT = "ask with one SELECT over the tables and views; docs/store.md has examples"
 
 
 @dataclass(frozen=True)
@@ -81,33 +83,62 @@ class QueryResult:
         )
 
 
-def query(store: Path, sql: str) -> QueryResult:
+def query(
+    store: Path, sql: str, *, seconds: float = MAX_SECONDS, cap_bytes: int = 0
+) -> QueryResult:
     """Answer one SELECT (or EXPLAIN, DESCRIBE, SHOW, SUMMARIZE) from what the files say now.
 
+    Args:
+        store: Root of the store.
+        sql: One statement.
+        seconds: That it may take, once the index is up to date.
+        cap_bytes: That the process may grow by meanwhile; 0 where it has other work to do.
+
     Raises:
-        MixtureError: The statement is not a read, names something unknown, or fails.
+        MixtureError: The statement is not a read, names something unknown, fails, or takes
+            more than `seconds`.
     """
-    check(sql)
-    with snapshot(store) as ask:
-        return ask(sql)
+    check(sql)  # before anything is opened
+    with _fenced(store) as connection, capped_memory(cap_bytes):
+        return _answer(connection, sql, seconds)
+
+
+class Ask(Protocol):
+    """A read with values for its question marks: nobody has to quote a name."""
+
+    def __call__(self, sql: str, values: Sequence[Any] = ()) -> QueryResult:
+        """Answer one SELECT; MixtureError where it is none, or fails."""
+        ...
 
 
 @contextlib.contextmanager
-def snapshot(store: Path) -> Iterator[Callable[[str], QueryResult]]:
+def snapshot(store: Path, *, seconds: float = MAX_SECONDS) -> Iterator[Ask]:
     """Answer any number of reads from one state of the files, with one look at them."""
+    with _fenced(store) as connection:
+
+        def ask(sql: str, values: Sequence[Any] = ()) -> QueryResult:
+            check(sql, connection)
+            return _answer(connection, sql, seconds, values)
+
+        yield ask
+
+
+@contextlib.contextmanager
+def _fenced(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with index(store) as connection:
-        connection.execute("SET memory_limit = '4GB'")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        yield lambda sql: _answer(connection, sql)
+        for setting in _SETTINGS:
+            connection.execute(f"SET {setting}")
+        yield connection
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> QueryResult:
-    check(sql)
+def _answer(
+    connection: duckdb.DuckDBPyConnection, sql: str, seconds: float, values: Sequence[Any] = ()
+) -> QueryResult:
     try:
-        cursor = connection.execute(sql)
-        rows = cursor.fetchmany(MAX_ROWS + 1)
-        columns = [column[0] for column in cursor.description or []]
+        with limited(connection, seconds=seconds):
+            cursor = connection.execute(sql, list(values))
+            rows = _rows(cursor)
+            columns = [column[0] for column in cursor.description or []]
     except duckdb.Error as error:
         raise _readable(error, connection) from error
     if len(rows) > MAX_ROWS:
@@ -115,6 +146,14 @@ def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> QueryResult:
             f"the answer has more than {MAX_ROWS:,} rows", hint="add LIMIT, or GROUP BY"
         )
     return QueryResult(columns, rows)
+
+
+def _rows(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    """At most one row too many, in steps that a limit can come between."""
+    rows: list[tuple[Any, ...]] = []
+    while len(rows) <= MAX_ROWS and (chunk := cursor.fetchmany(_CHUNK_ROWS)):
+        rows += chunk
+    return rows
 
 
 @contextlib.contextmanager
@@ -126,7 +165,7 @@ def index(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     store = Path(store)
     report = attempt(store)
     if report.unreadable:
-        warnings.warn(unreadable_text(report.unreadable), MixtureWarning, stacklevel=5)
+        warnings.warn(unreadable_text(report.unreadable), MixtureWarning, stacklevel=6)
     with contextlib.ExitStack() as stack:
         yield _enter_file(stack, store) if report.is_current else _enter_memory(stack, store)
 
@@ -149,75 +188,20 @@ def _enter_memory(stack: contextlib.ExitStack, store: Path) -> duckdb.DuckDBPyCo
     return connection
 
 
-def check(sql: str) -> None:
-    """Raise MixtureError unless `sql` is one statement that only reads tables and views."""
-    with contextlib.closing(duckdb.connect()) as parser:
-        try:
-            statements = duckdb.extract_statements(sql)
-            if len(statements) != 1:
-                raise MixtureError(
-                    f"a query is one statement, got {len(statements)}", hint=_REFUSED_HINT
-                )
-            kind = statements[0].type.name
-            # EXPLAIN cannot be serialised: look at what it explains.
-            inner = _EXPLAIN.sub("", sql, count=1) if kind == "EXPLAIN" else sql
-            row = parser.execute("SELECT json_serialize_sql(?)", [inner]).fetchone()
-        except duckdb.Error as error:
-            raise _readable(error, None) from error
-    assert row is not None
-    try:
-        tree = json.loads(row[0])
-    except RecursionError as error:
-        raise MixtureError("the query is nested too deeply", hint=_REFUSED_HINT) from error
-    if tree["error"]:
-        raise MixtureError(f"a query only reads, {kind} is refused", hint=_REFUSED_HINT)
-    _check_tree(tree)
-
-
-def _check_tree(tree: Mapping[str, Any]) -> None:
-    """Refuse writes inside WITH, and table functions that could read anything but the index."""
-    pending: list[Any] = [tree]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            kind = str(node.get("type", ""))
-            if kind.endswith("_NODE") and kind not in _READS:
-                word = kind.removesuffix("_NODE").removesuffix("_QUERY")
-                raise MixtureError(f"a query only reads, {word} is refused", hint=_REFUSED_HINT)
-            if kind == "TABLE_FUNCTION":
-                _check_function(str(node["function"].get("function_name", "")).lower())
-            pending.extend(node.values())
-        elif isinstance(node, list):
-            pending.extend(node)
-
-
-def _check_function(name: str) -> None:
-    if name not in _TABLE_FUNCTIONS:
-        raise MixtureError(
-            f"a query cannot use {name}(): it reads the index and nothing else",
-            hint=f"table functions: {', '.join(_TABLE_FUNCTIONS)}",
-        )
-
-
-def _readable(error: duckdb.Error, connection: duckdb.DuckDBPyConnection | None) -> MixtureError:
-    """DuckDB's message as one sentence, with what there is where something was not found."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    text = re.sub(r"^[A-Za-z ]+ Error: ", "", text).rstrip("!. ")
-    unknown = re.search(r"Table with name (\S+) does not exist", text)
-    if unknown and connection is not None:
-        names = _tables_and_views(connection)
-        return MixtureError(
-            f"there is no table or view {unknown[1]!r}{nearest(unknown[1], names)}",
-            hint=f"there are {', '.join(names)}",
-        )
+def _readable(error: duckdb.Error, connection: duckdb.DuckDBPyConnection) -> MixtureError:
+    """One sentence, with what there is where a table was not found."""
+    unknown = re.search(r"Table with name (\S+) does not exist", str(error))
+    if not unknown:
+        return failed(error)
+    names = _tables_and_views(connection)
     return MixtureError(
-        f"the query failed: {text}",
-        hint="`DESCRIBE run` lists a table's columns; see docs/store.md",
+        f"there is no table or view {unknown[1]!r}{nearest(unknown[1], names)}",
+        hint=f"there are {', '.join(names)}",
     )
 
 
 def _tables_and_views(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    rows: Sequence[tuple[str]] = connection.execute(
+    rows = connection.execute(
         "SELECT table_name FROM information_schema.tables "
         f"WHERE table_catalog = '{database.CATALOG}' ORDER BY ALL"
     ).fetchall()

@@ -21,6 +21,7 @@ Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
 RUN_TABLES = ("run", "run_domain_tokens", "step_metric", "evaluation")  # filled from run folders
+FILE_TABLES = (*RUN_TABLES, "latest", "ingested")  # those that no record can fill
 RUN_EDGE_ROLE = "training_tokens"  # likewise: run -> token set
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,149}")
@@ -78,7 +79,7 @@ def _path(store: Path, kind: str, record_id: str) -> Path:
 
 def _checked(table: str, row: Row) -> dict[str, Any]:
     """The row with plain JSON values, or MixtureError."""
-    known = {t: c for t, c in database.tables().items() if t not in (*RUN_TABLES, "ingested")}
+    known = {t: c for t, c in database.tables().items() if t not in FILE_TABLES}
     if table in RUN_TABLES:
         raise MixtureError(
             f"a record cannot fill {table!r}: its rows come from run folders",

@@ -26,6 +26,7 @@ _METRIC_COLUMNS = {  # of metrics.jsonl, both kinds of row
     "tokens_per_second": "DOUBLE",
     "seconds": "DOUBLE",
     "domain": "VARCHAR",
+    "validation_id": "VARCHAR",
     "loss_se_nats": "DOUBLE",
     "bits_per_byte": "DOUBLE",
     "bits_per_byte_se": "DOUBLE",
@@ -65,7 +66,7 @@ def fill(
     rows = _empty()
     spoken_for, metrics = [], []
     for name in sorted(n for n in names if n.startswith("runs/")):
-        run = found.runs.get(name)
+        run = found.run(name)
         try:
             collected = _collect(run, found.fingerprints[name].split()[0]) if run else _empty()
         except (MixtureError, TypeError, ValueError) as error:
@@ -111,10 +112,24 @@ def _collect(run: RunFolder, status: str) -> Rows:
         rows["run_domain_tokens"].append({"run_id": run_id, "domain": domain} | amounts)
     for token_set in sorted(set(_mapping(spec.get("token_sets")).values())):
         rows["edge"].append({"child": run_id, "parent": token_set, "role": RUN_EDGE_ROLE})
+    end = {"run_id": run_id, "step": result.get("steps"), "is_final": True}
+    end |= {"tokens": sum(realised.values()) or None}
+    measured_on = _mapping(result.get("validation_sets"))
     for domain, loss in sorted(_mapping(result.get("losses")).items()):
-        row = {"run_id": run_id, "domain": domain, "step": result.get("steps")}
-        end = {"tokens": sum(realised.values()) or None, "is_final": True}
+        row = {"domain": domain, "metric_version": result.get("metric_version")}
+        row |= {"validation_id": measured_on.get(domain)}
         rows["evaluation"].append(_mapping(loss) | row | end)
+    if result:
+        rows["evaluation"] += [row | end for row in _later_losses(run)]
+    return rows
+
+
+def _later_losses(run: RunFolder) -> list[dict[str, Any]]:
+    """Losses on validation sets that a finished run was asked for later."""
+    rows = []
+    for found in run.later_losses():
+        keys = ("domain", "validation_id", "metric_version")
+        rows.append(_mapping(found.get("loss")) | {key: found.get(key) for key in keys})
     return rows
 
 
@@ -170,19 +185,13 @@ def _sync(connection: duckdb.DuckDBPyConnection, rows: Rows) -> Counter[str]:
 
 
 def _add_scheduled_evaluations(connection: duckdb.DuckDBPyConnection) -> None:
-    """Join result.json's losses with those of metrics.jsonl; where both have one, the result wins.
-
-    A result does not say which version of the metric it has: its own log does.
-    """
+    """Add the losses of metrics.jsonl; where the result has one too, the result wins."""
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE stage AS "
-        "SELECT stage.* REPLACE (coalesce(stage.metric_version, logged.version, 1) "
-        "    AS metric_version, row_order + (1::BIGINT << 60) AS row_order) "
-        "FROM temp.stage AS stage LEFT JOIN ("
-        "    SELECT run_id, domain, max(metric_version) AS version FROM temp.metrics "
-        "    WHERE kind = 'evaluation' GROUP BY ALL) AS logged USING (run_id, domain) "
+        "SELECT stage.* REPLACE (row_order + (1::BIGINT << 60) AS row_order) "
+        "FROM temp.stage AS stage "
         "UNION ALL BY NAME "
-        "SELECT run_id, step, tokens, domain, coalesce(metric_version, 1) AS metric_version, "
+        "SELECT run_id, step, tokens, domain, validation_id, metric_version, "
         "    loss_nats, loss_se_nats, bits_per_byte, bits_per_byte_se, perplexity, n_tokens, "
         "    n_documents, false AS is_final, row_order "
         "FROM temp.metrics WHERE kind = 'evaluation'"

@@ -1,6 +1,9 @@
 """Run folders: one training run each, named by its digest, readable at any moment.
 
-spec.json      what is to be trained, written before anything starts
+spec.json      what is to be trained and measured, written before anything starts
+ask-*.json     what it was asked to be measured on later, one file a request
+losses/        what came of those requests, one file a validation set
+model/         the trained model, owned by training
 metrics.jsonl  rows as they come, append-only
 checkpoint/    owned by training
 result.json    renamed into place last: its presence means done
@@ -20,8 +23,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.files import full_disk_named
+from mixture_assets.core.run import Measurement
 from mixture_assets.store.files import atomic_write_json, read_json_object
 
 RunStatus = Literal["planned", "running", "done", "failed", "cancelled", "interrupted"]
@@ -40,7 +45,7 @@ class RunFolder:
     """One run's files below `store`/runs."""
 
     def __init__(self, store: Path, run_id: str) -> None:
-        if not run_id or run_id.startswith(".") or "/" in run_id or "\\" in run_id:
+        if not run_id or run_id.startswith(".") or set("/\\\0\n") & set(run_id):
             raise MixtureError(
                 f"{run_id!r} is not a run",
                 hint="a run is named by its digest: see `mixture status`",
@@ -51,23 +56,31 @@ class RunFolder:
         self.metrics_path = self.path / "metrics.jsonl"
         self.result_path = self.path / "result.json"
         self.failure_path = self.path / "failure.json"
+        self.losses_path = self.path / "losses"
+        self.model_path = self.path / "model"
         self.lock_path = self.path / ".lock"
 
     def create(self, header: Mapping[str, Any]) -> None:
         """Write spec.json unless it is there; the first header stays, with its time and label.
 
+        A measurement that nobody asked for yet is noted beside it.
+
         Args:
-            header: purpose, label, experiment, scale, mixture_name, and `spec` as JSON.
+            header: purpose, label, experiment, scale, mixture_name, and `spec` and `measurement`
+                as JSON.
         """
         found = read_json_object(self.spec_path)
         if found is None:
             stamp = {"run_id": self.run_id, "created_at": now_text()}
             atomic_write_json(self.spec_path, stamp | dict(header))
-        elif found.get("spec") != json.loads(json.dumps(header["spec"])):
+            return
+        if found.get("spec") != json.loads(json.dumps(header["spec"])):
             raise MixtureError(
                 f"run {self.run_id} exists with another specification",
                 hint=f"its name must change with its specification; look at {self.spec_path}",
             )
+        if found.get("measurement") != header["measurement"]:
+            self._ask(Measurement.from_json(header["measurement"]))
 
     def spec(self) -> dict[str, Any]:
         """The header: run_id, purpose, label, ..., and `spec`."""
@@ -83,9 +96,72 @@ class RunFolder:
         """What a finished run measured; None before that."""
         return read_json_object(self.result_path)
 
+    # --- measurements -------------------------------------------------------------------------
+
+    def _ask(self, measurement: Measurement) -> None:
+        path = self.path / f"ask-{digest(measurement.to_json())}.json"
+        if not path.exists():
+            atomic_write_json(path, measurement.to_json())
+
+    def asked(self) -> list[Measurement]:
+        """Every measurement that was asked for, the first one first."""
+        first = self.spec()["measurement"]
+        later = [read_json_object(path) for path in sorted(self.path.glob("ask-*.json"))]
+        return [Measurement.from_json(m) for m in (first, *later) if m is not None]
+
+    def losses(self, measurement: Measurement) -> dict[str, dict[str, Any]] | None:
+        """Loss rows by domain on these validation sets; None unless all of them are measured."""
+        result = self.result()
+        if result is None:
+            return None
+        rows = {
+            domain: self._loss(result, domain, name, measurement.metric_version)
+            for domain, name in measurement.validation_sets.items()
+        }
+        found = {domain: row for domain, row in rows.items() if row is not None}
+        return found if len(found) == len(rows) else None
+
+    def _loss(
+        self, result: Mapping[str, Any], domain: str, validation_set: str, version: int
+    ) -> dict[str, Any] | None:
+        is_first = result["validation_sets"].get(domain) == validation_set
+        if is_first and result["metric_version"] == version:
+            row: dict[str, Any] = result["losses"][domain]
+            return row
+        found = read_json_object(self.loss_path(validation_set, version))
+        return found["loss"] if found is not None else None
+
+    def loss_path(self, validation_set: str, metric_version: int) -> Path:
+        """Where the loss on a validation set that was asked for later is written."""
+        return self.losses_path / f"{validation_set}-{metric_version}.json"
+
+    def missing_losses(self) -> dict[tuple[str, int], str]:
+        """(validation set, metric version) -> domain of what a finished run still owes."""
+        result = self.result()
+        if result is None:
+            return {}
+        return {
+            (name, asked.metric_version): domain
+            for asked in self.asked()
+            for domain, name in sorted(asked.validation_sets.items())
+            if self._loss(result, domain, name, asked.metric_version) is None
+        }
+
+    def later_losses(self) -> list[dict[str, Any]]:
+        """What was measured when the run was done: validation_id, domain, loss, flops_eval, ..."""
+        found = [read_json_object(path) for path in sorted(self.losses_path.glob("*.json"))]
+        return [row for row in found if row is not None]
+
+    def is_complete(self) -> bool:
+        """Whether the run is done, and measured on all that it was asked to be."""
+        if not self.result_path.exists():
+            return False
+        has_later = any(name.startswith("ask-") for name in os.listdir(self.path))
+        return not (has_later and self.missing_losses())
+
     def failure(self) -> dict[str, Any] | None:
         """Why the last attempt ended without a result, if it did."""
-        return None if self.result_path.exists() else read_json_object(self.failure_path)
+        return None if self.is_complete() else read_json_object(self.failure_path)
 
     def has_failed(self) -> bool:
         """Whether the last attempt failed; a cancelled one is only waiting to be resumed."""
@@ -126,7 +202,8 @@ class RunFolder:
             is_mine = _claim(descriptor)
             if is_mine:
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+                with contextlib.suppress(OSError):  # a full disk: the id is for people alone
+                    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             try:
                 yield is_mine
             finally:
@@ -223,14 +300,16 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Wait until all rows are on the disk."""
-        os.fsync(self._descriptor)
+        with full_disk_named(self.path):
+            os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Sync and let go of the file; safe to call twice."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             try:
-                os.fsync(descriptor)
+                with full_disk_named(self.path):
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
 

@@ -39,6 +39,21 @@ CREATE TABLE domain (           -- training tokens and validation documents of a
     validation_documents BIGINT,
     PRIMARY KEY (token_set_id, domain)
 );
+CREATE TABLE domain_event (     -- what became of a domain's raw files
+    event_id VARCHAR,
+    experiment VARCHAR,
+    domain VARCHAR,
+    event VARCHAR,              -- landed, grew, shrank, changed, vanished, returned, quarantined, released
+    number BIGINT,              -- of this domain's events, from 1
+    fingerprint VARCHAR,        -- of names, sizes and times of the shards
+    previous_fingerprint VARCHAR,
+    n_shards BIGINT,
+    n_bytes BIGINT,             -- of the shards as they lie there
+    reason VARCHAR,
+    hint VARCHAR,               -- what to do about it
+    seen_at TIMESTAMP,
+    PRIMARY KEY (event_id)
+);
 CREATE TABLE run (
     run_id VARCHAR,             -- digest of `spec`; names the run folder
     purpose VARCHAR,            -- 'proxy' or 'full'
@@ -89,6 +104,7 @@ CREATE TABLE evaluation (       -- validation loss of a domain at a step
     step BIGINT,
     tokens BIGINT,              -- trained on so far
     domain VARCHAR,
+    validation_id VARCHAR,      -- the documents that it was measured on
     metric_version BIGINT,      -- of the code that measures
     loss_nats DOUBLE,           -- per token
     loss_se_nats DOUBLE,        -- standard error over documents
@@ -98,7 +114,7 @@ CREATE TABLE evaluation (       -- validation loss of a domain at a step
     n_tokens BIGINT,            -- scored
     n_documents BIGINT,         -- scored
     is_final BOOLEAN,           -- from result.json: the number that counts
-    PRIMARY KEY (run_id, step, domain, metric_version)
+    PRIMARY KEY (run_id, step, domain, validation_id, metric_version)
 );
 CREATE TABLE fit (              -- objective against one domain's amount
     fit_id VARCHAR,
@@ -172,6 +188,47 @@ CREATE TABLE comparison (       -- a proposal against a baseline, at the same bu
     verdict VARCHAR,
     PRIMARY KEY (comparison_id)
 );
+CREATE TABLE refit (            -- domains changed: how new weights were searched
+    refit_id VARCHAR,
+    experiment VARCHAR,
+    corpus_id VARCHAR,          -- names the tokens of every domain
+    way VARCHAR,                -- 'full', 'extend', 'reuse'
+    added VARCHAR,              -- names of domains, separated by ', '
+    changed VARCHAR,
+    removed VARCHAR,
+    created_at TIMESTAMP,
+    PRIMARY KEY (refit_id)
+);
+CREATE TABLE refit_option (     -- every way that was open, priced before it started
+    refit_id VARCHAR,
+    way VARCHAR,
+    is_chosen BOOLEAN,
+    n_runs BIGINT,
+    n_to_keep BIGINT,           -- finished runs that count as they are
+    n_to_measure BIGINT,        -- finished runs to measure on further domains
+    n_to_train BIGINT,
+    tokens BIGINT,              -- to train on
+    flops DOUBLE,               -- of training and evaluation
+    device_seconds DOUBLE,      -- of training, from the speed measured before it started
+    PRIMARY KEY (refit_id, way)
+);
+CREATE TABLE refit_run (        -- the runs of the chosen way, with their prices
+    refit_id VARCHAR,
+    run_id VARCHAR,
+    action VARCHAR,             -- 'keep', 'measure', 'train'
+    flops DOUBLE,
+    validation_ids VARCHAR,     -- to measure on, separated by ', '
+    PRIMARY KEY (refit_id, run_id)
+);
+CREATE TABLE run_validity (     -- what becomes of each earlier proxy run, by way
+    refit_id VARCHAR,
+    way VARCHAR,
+    run_id VARCHAR,
+    label VARCHAR,
+    fate VARCHAR,               -- 'kept', 'measured', 'unused'
+    reason VARCHAR,
+    PRIMARY KEY (refit_id, way, run_id)
+);
 CREATE TABLE weight_trajectory ( -- weights that a run was trained with
     run_id VARCHAR,
     from_token BIGINT,
@@ -213,7 +270,7 @@ CREATE TABLE cost (             -- what a decision rests on, run by run
     flops DOUBLE,
     device_seconds DOUBLE,
     device VARCHAR,
-    role VARCHAR,               -- 'proxy', 'full', 'scoring', ...
+    role VARCHAR,               -- 'proxy', 'full', 'refit, train', 'refit, measure', ...
     PRIMARY KEY (decision_id, run_id, role)
 );
 CREATE TABLE edge (             -- child rests on parent
@@ -221,6 +278,27 @@ CREATE TABLE edge (             -- child rests on parent
     parent VARCHAR,
     role VARCHAR,
     PRIMARY KEY (child, parent, role)
+);
+CREATE TABLE latest (           -- the proposal that an experiment's files lead to now
+    experiment VARCHAR,
+    proposal_id VARCHAR,
+    PRIMARY KEY (experiment)
+);
+CREATE TABLE experiment_run (   -- a run under the name that an experiment gives it
+    experiment VARCHAR,
+    run_id VARCHAR,
+    purpose VARCHAR,            -- 'proxy' or 'full'
+    label VARCHAR,
+    scale VARCHAR,
+    mixture_name VARCHAR,
+    PRIMARY KEY (experiment, run_id, label)
+);
+CREATE TABLE input (            -- what a thing was made from, one value a row
+    owner VARCHAR,              -- an id; what an experiment says now is 'experiment:<name>'
+    kind VARCHAR,               -- 'token_set', 'proxy', 'training', ...
+    name VARCHAR,               -- a domain, or a key of the experiment file
+    value VARCHAR,              -- a digest, or a value as JSON
+    PRIMARY KEY (owner, kind, name)
 );
 CREATE TABLE ingested (         -- what the index holds of each file
     file VARCHAR,               -- below the store

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mixture_assets.store.domain_log import read_domains
 from mixture_assets.store.runs import RunFolder, list_runs
 
 
@@ -22,13 +23,29 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], li
 
 
 def _row(folder: RunFolder) -> dict[str, Any]:
-    spec, failure = folder.spec(), folder.failure() or {}
+    status = folder.status()
+    is_ended = status in ("failed", "cancelled")
+    spec, failure = folder.spec(), (folder.failure() if is_ended else None) or {}
     return {
         "run_id": folder.run_id,
         "purpose": spec["purpose"],
         "label": spec["label"],
         "experiment": spec["experiment"],
         "budget_tokens": sum(spec["spec"]["tokens"].values()),
-        "status": folder.status(),
+        "status": status,
         "reason": failure.get("reason", ""),
     }
+
+
+def quarantine_table(store: Path, experiment: str) -> list[dict[str, str]]:
+    """One row a domain in quarantine: why, what to do, and what becomes of it meanwhile."""
+    return [
+        {
+            "domain": name,
+            "problem": state.problem,
+            "hint": state.hint,
+            "fate": f"goes on with {state.good_token_set}" if state.good_token_set else "left out",
+        }
+        for name, state in read_domains(store, experiment).items()
+        if state.problem
+    ]

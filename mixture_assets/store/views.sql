@@ -12,7 +12,10 @@ CREATE VIEW node AS
     UNION ALL SELECT token_set_id, 'token_set', domain, available_tokens || ' tokens' FROM domain
     UNION ALL SELECT token_shard_id, 'token_shard', domain, n_tokens || ' tokens' FROM token_shard
     UNION ALL SELECT tokenizer_id, 'tokenizer', NULL, name FROM tokenizer
-    UNION ALL SELECT shard_id, 'shard', domain, url FROM shard;
+    UNION ALL SELECT shard_id, 'shard', domain, url FROM shard
+    UNION ALL
+    SELECT comparison_id, 'comparison', NULL, concat_ws(' ', 'against', baseline || ':', verdict)
+        FROM comparison;
 
 -- From each proposed weight down every edge to the raw shards.
 CREATE VIEW lineage AS
@@ -43,17 +46,28 @@ CREATE MACRO lineage_from(start) AS TABLE
         walk.child, node.node_domain, node.detail
     FROM walk LEFT JOIN node USING (node);
 
+-- Every run under every name that it has: one that two experiments share is there for both.
+CREATE VIEW planned_run AS
+    SELECT experiment, run_id, purpose, label, scale, mixture_name FROM experiment_run
+    UNION ALL
+    SELECT experiment, run_id, purpose, label, scale, mixture_name FROM run
+    WHERE NOT EXISTS (
+        SELECT 1 FROM experiment_run AS named
+        WHERE named.run_id = run.run_id AND named.experiment = run.experiment);
+
 -- What methods are told: every finished proxy run, every domain.
 CREATE VIEW proxy_results AS
-    SELECT run.run_id, run.experiment, run.scale, run.label, run.seed, run.budget_tokens,
+    SELECT run.run_id, planned_run.experiment, planned_run.scale, planned_run.label, run.seed,
+        run.budget_tokens,
         evaluation.domain, run_domain_tokens.requested_tokens, run_domain_tokens.realised_tokens,
         evaluation.loss_nats, evaluation.loss_se_nats, evaluation.bits_per_byte,
-        evaluation.perplexity, evaluation.metric_version, run.numeric_path
+        evaluation.perplexity, evaluation.validation_id, evaluation.metric_version, run.numeric_path
     FROM run
+    JOIN planned_run USING (run_id)
     JOIN evaluation ON evaluation.run_id = run.run_id AND evaluation.is_final
     LEFT JOIN run_domain_tokens
         ON run_domain_tokens.run_id = run.run_id AND run_domain_tokens.domain = evaluation.domain
-    WHERE run.purpose = 'proxy' AND run.status = 'done';
+    WHERE planned_run.purpose = 'proxy' AND run.status = 'done';
 
 CREATE VIEW weight_history AS
     SELECT proposal.experiment, proposal.created_at, proposal_weight.proposal_id, proposal.method,
@@ -62,32 +76,113 @@ CREATE VIEW weight_history AS
         proposal_weight.epochs
     FROM proposal JOIN proposal_weight USING (proposal_id);
 
--- The newest proposal of each experiment.
+-- The proposal of each experiment that its files lead to now; without that, the newest one.
 CREATE VIEW latest_weights AS
-    SELECT * FROM weight_history
+    SELECT weight_history.* FROM weight_history
+    LEFT JOIN latest ON latest.experiment = weight_history.experiment
+        AND latest.proposal_id = weight_history.proposal_id
     QUALIFY dense_rank() OVER (
-        PARTITION BY experiment ORDER BY created_at DESC NULLS LAST, proposal_id DESC) = 1;
+        PARTITION BY weight_history.experiment
+        ORDER BY latest.proposal_id IS NOT NULL DESC, created_at DESC NULLS LAST,
+            weight_history.proposal_id DESC) = 1;
 
--- Finished full runs, best first within an experiment and a budget.
+-- One final loss per run, domain and experiment: on the documents that the experiment measures on
+-- now, where a run was measured on those; a run may have been measured on several.
+CREATE VIEW final_evaluation AS
+    SELECT planned_run.experiment, evaluation.*
+    FROM evaluation
+    JOIN planned_run USING (run_id)
+    LEFT JOIN input ON input.owner = 'experiment:' || planned_run.experiment
+        AND input.kind = 'validation_set' AND input.name = evaluation.domain
+    WHERE evaluation.is_final
+    QUALIFY row_number() OVER (
+        PARTITION BY planned_run.experiment, run_id, evaluation.domain, metric_version
+        ORDER BY validation_id IS NOT DISTINCT FROM input.value DESC, validation_id) = 1;
+
+-- Finished full runs, best first within an experiment, a budget and the same documents.
 CREATE VIEW leaderboard AS
     SELECT experiment, budget_tokens,
         rank() OVER (
-            PARTITION BY experiment, budget_tokens, metric_version ORDER BY mean_loss_nats) AS place,
+            PARTITION BY experiment, budget_tokens, measured_on, metric_version
+            ORDER BY mean_loss_nats) AS place,
         mixture_name, seed, mean_loss_nats, mean_perplexity, mean_bits_per_byte, n_domains,
-        metric_version, flops_train, seconds, device, run_id
+        measured_on, metric_version, flops_train, seconds, device, run_id
     FROM (
-        SELECT run.experiment, run.budget_tokens, run.mixture_name, run.seed,
+        SELECT planned_run.experiment, run.budget_tokens, planned_run.mixture_name, run.seed,
             avg(evaluation.loss_nats) AS mean_loss_nats,
             avg(evaluation.perplexity) AS mean_perplexity,
             avg(evaluation.bits_per_byte) AS mean_bits_per_byte,
-            count(*) AS n_domains, evaluation.metric_version, run.flops_train, run.seconds,
+            count(*) AS n_domains,
+            md5(string_agg(evaluation.validation_id, ' ' ORDER BY domain))[:8] AS measured_on,
+            evaluation.metric_version, run.flops_train, run.seconds,
             run.device, run.run_id
-        FROM run JOIN evaluation ON evaluation.run_id = run.run_id AND evaluation.is_final
-        WHERE run.purpose = 'full' AND run.status = 'done'
+        FROM run JOIN planned_run USING (run_id)
+        JOIN final_evaluation AS evaluation
+            ON evaluation.run_id = run.run_id AND evaluation.experiment = planned_run.experiment
+        WHERE planned_run.purpose = 'full' AND run.status = 'done'
         GROUP BY ALL
     );
+
+-- What a re-fit was said to cost, beside what it cost; NULL until its runs are done.
+CREATE VIEW refit_cost AS
+    SELECT refit.experiment, refit.refit_id, refit.way, refit_option.n_to_train,
+        refit_option.n_to_measure, refit_option.flops AS priced_flops, spent.flops AS measured_flops,
+        spent.flops / nullif(refit_option.flops, 0) AS measured_over_priced,
+        refit_option.device_seconds AS priced_device_seconds,
+        spent.device_seconds AS measured_device_seconds
+    FROM refit
+    JOIN refit_option ON refit_option.refit_id = refit.refit_id AND refit_option.is_chosen
+    LEFT JOIN (
+        SELECT decision_id, sum(flops) AS flops, sum(device_seconds) AS device_seconds
+        FROM cost GROUP BY decision_id
+    ) AS spent ON spent.decision_id = refit.refit_id;
 
 CREATE VIEW cost_by_decision AS
     SELECT decision_id, role, count(DISTINCT run_id) AS n_runs, sum(flops) AS flops,
         sum(device_seconds) AS device_seconds, string_agg(DISTINCT device, ', ') AS devices
     FROM cost GROUP BY decision_id, role;
+
+-- What no longer matches its inputs, and which input changed: of each experiment's current
+-- proposal, its comparisons, and the full runs that it was charged for.
+CREATE VIEW stale AS
+    WITH full_run AS (
+        SELECT DISTINCT latest.experiment, cost.run_id
+        FROM latest JOIN cost ON cost.decision_id = latest.proposal_id AND cost.role = 'full'
+    ),
+    compared AS ( -- an older plan's comparisons rest on other runs
+        SELECT latest.experiment, latest.proposal_id, comparison.comparison_id
+        FROM latest JOIN comparison USING (experiment, proposal_id)
+        WHERE (SELECT list(parent ORDER BY parent) FROM edge
+                WHERE child = comparison.comparison_id AND role = 'full_run')
+            = (SELECT list(run_id ORDER BY run_id) FROM full_run
+                WHERE full_run.experiment = latest.experiment)
+    ),
+    rests_on AS (
+        SELECT experiment, proposal_id AS thing, 'proposal' AS thing_kind, proposal_id AS owner
+            FROM latest
+        UNION ALL SELECT experiment, run_id, 'run', run_id FROM full_run
+        UNION ALL SELECT experiment, comparison_id, 'comparison', comparison_id FROM compared
+        UNION ALL SELECT experiment, comparison_id, 'comparison', proposal_id FROM compared
+        UNION ALL SELECT compared.experiment, comparison_id, 'comparison', full_run.run_id
+            FROM compared JOIN full_run USING (experiment)
+    ),
+    past AS (
+        SELECT DISTINCT experiment, thing, thing_kind, kind, name, value
+        FROM rests_on JOIN input USING (owner)
+        WHERE 'experiment:' || experiment IN (SELECT owner FROM input)
+    ),
+    present AS (
+        SELECT owner[12:] AS experiment, kind, name, value FROM input
+        WHERE owner LIKE 'experiment:%'
+    )
+    SELECT thing, thing_kind, experiment, kind AS input_kind, name AS input_name,
+        past.value AS was, present.value AS now,
+        CASE WHEN present.value IS NULL THEN 'removed' ELSE 'changed' END AS change
+    FROM past LEFT JOIN present USING (experiment, kind, name)
+    WHERE past.value IS DISTINCT FROM present.value
+    UNION ALL
+    SELECT thing, thing_kind, experiment, kind, name, NULL, present.value, 'added'
+    FROM (SELECT DISTINCT thing, thing_kind, experiment, kind FROM past) AS things
+    JOIN present USING (experiment, kind)
+    ANTI JOIN past USING (thing, experiment, kind, name)
+    WHERE kind <> 'code'; -- a run does not rest on every step's code

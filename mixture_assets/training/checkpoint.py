@@ -6,14 +6,16 @@ to an undisturbed one on CPU.
 """
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
+from mixture_assets.core.errors import MixtureWarning
 from mixture_assets.core.files import atomic_path
 
 
@@ -41,10 +43,23 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
 ) -> Progress | None:
-    """Restore the state in place; None where there is no checkpoint."""
+    """Restore the state in place; None where there is no checkpoint, or a damaged one.
+
+    We never leave half a file under that name, but a copy that was cut off does. From step 0
+    the run ends in the same bits, only later.
+    """
     path = folder / "latest.safetensors"
     if not path.exists():
         return None
+    try:
+        return _restore(path, model, optimizer)
+    except (SafetensorError, ValueError) as error:  # from the header, before anything is restored
+        text = f"{path} is damaged ({error}): the run starts from step 0"
+        warnings.warn(text, MixtureWarning, stacklevel=2)
+        return None
+
+
+def _restore(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> Progress:
     with safe_open(path, framework="pt", device=str(model.device)) as file:
         progress = json.loads(file.metadata()["progress"])
         keys = set(file.keys())

@@ -19,16 +19,11 @@ from transformers import PreTrainedModel
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.files import atomic_path
-from mixture_assets.core.run import METRIC_VERSION, TRAINING_VERSION, RunSpec
+from mixture_assets.core.run import TRAINING_VERSION, Measurement, RunSpec
 from mixture_assets.core.units import seconds_text
 from mixture_assets.data.sampler import Layout, Sampler
-from mixture_assets.data.token_store import DomainTokens, load_validation
-from mixture_assets.evaluation.losses import (
-    DomainLoss,
-    ValidationStream,
-    evaluate,
-    lay_out,
-)
+from mixture_assets.data.token_store import DomainTokens
+from mixture_assets.evaluation.losses import DomainLoss, ValidationStream
 from mixture_assets.store.runs import MetricsLog, RunFolder
 from mixture_assets.training.checkpoint import (
     Progress,
@@ -36,13 +31,13 @@ from mixture_assets.training.checkpoint import (
     save_checkpoint,
 )
 from mixture_assets.training.device import Device, peak_flops_per_second, probe
+from mixture_assets.training.measure import evaluation_flops, losses_on, streams_of
 from mixture_assets.training.model import build_model, flops_per_token, parameters_of
 from mixture_assets.training.optimizer import build_optimizer, learning_rate
 
 CHECKPOINT_SECONDS = 20.0
 _STEP_LINE_SECONDS = 5.0
 _PARITY_NATS = 0.05  # more than this between bf16 and fp32 on one batch is no rounding
-_EVALUATION_TOKENS = 8192  # in one forward pass
 
 
 class Interrupted(Exception):
@@ -56,6 +51,7 @@ class Run:
     folder: RunFolder
     run_id: str
     spec: RunSpec
+    measurement: Measurement
     device: Device
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
@@ -111,8 +107,7 @@ def train(
     with MetricsLog(run.folder) as log:
         _train_steps(run, log, should_stop, checkpoint_seconds)
     result = _result(run)
-    if run.spec.keep_model:
-        _keep_model(store, run)
+    _keep_model(store, run)
     run.folder.write_result(result)
     shutil.rmtree(run.folder.path / "checkpoint", ignore_errors=True)  # nothing to resume
     return result
@@ -121,7 +116,9 @@ def train(
 def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> Run:
     """Load the specification, the data and the last checkpoint."""
     folder = RunFolder(store, run_id)
-    spec = RunSpec.from_json(folder.spec()["spec"])
+    header = folder.spec()
+    spec = RunSpec.from_json(header["spec"])
+    measurement = Measurement.from_json(header["measurement"])
     device = probe(spec.training, spec.model.context)
     if device.numeric_path != spec.numeric_path:
         raise MixtureError(
@@ -149,11 +146,14 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
         folder=folder,
         run_id=run_id,
         spec=spec,
+        measurement=measurement,
         device=device,
         model=model,
         optimizer=build_optimizer(model, spec.training),
         sampler=Sampler(layout, {d: t.windows(store) for d, t in tokens.items()}, seed=spec.seed),
-        streams=_validation(store, spec, eos_id),
+        streams=streams_of(
+            store, measurement.validation_sets, eos_id=eos_id, context=spec.model.context
+        ),
         peak_flops=peak_flops_per_second(device),
         say=say,
     )
@@ -181,20 +181,6 @@ def _check_parity(run: Run) -> None:
         )
 
 
-def _validation(store: Path, spec: RunSpec, eos_id: int) -> dict[str, ValidationStream]:
-    streams = {}
-    for domain, name in sorted(spec.validation_sets.items()):
-        documents = load_validation(store, domain, name)
-        streams[domain] = lay_out(
-            documents.input_ids,
-            documents.offsets,
-            documents.n_bytes,
-            eos_id=eos_id,
-            context=spec.model.context,
-        )
-    return streams
-
-
 def evaluation_steps(n_steps: int, evaluations: int) -> list[int]:
     """Numbers of steps after which to evaluate: evenly spaced, the last one included."""
     return sorted({max(1, round(n_steps * i / evaluations)) for i in range(1, evaluations + 1)})
@@ -204,7 +190,7 @@ def _train_steps(
     run: Run, log: MetricsLog, should_stop: Callable[[], bool], checkpoint_seconds: float
 ) -> None:
     forward = torch.compile(_loss, dynamic=False) if run.device.compile else _loss
-    due = evaluation_steps(run.layout.n_steps, run.spec.evaluations)
+    due = evaluation_steps(run.layout.n_steps, run.measurement.evaluations)
     saved = said = time.monotonic()
     first = run.progress.step
     if first == run.layout.n_steps:
@@ -282,16 +268,14 @@ def _loss(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _evaluate(run: Run, log: MetricsLog, step: int) -> None:
-    with run.device.autocast():
-        run.losses = evaluate(
-            run.model, run.streams, batch=max(1, _EVALUATION_TOKENS // run.layout.context)
-        )
+    run.losses = losses_on(run.model, run.streams, run.device, context=run.layout.context)
     losses = {f"validation loss on {d!r}": x.loss_nats for d, x in run.losses.items()}
     _require_finite(run, losses, step)
     tokens = min(step * run.layout.batch, run.layout.n_sequences) * run.layout.context
     for domain, loss in run.losses.items():
         row = {"kind": "evaluation", "run_id": run.run_id, "step": step, "tokens": tokens}
-        log.append(row | {"domain": domain, "metric_version": METRIC_VERSION} | asdict(loss))
+        row |= {"domain": domain, "validation_id": run.measurement.validation_sets[domain]}
+        log.append(row | {"metric_version": run.measurement.metric_version} | asdict(loss))
 
 
 def _checkpoint(run: Run, log: MetricsLog, step: int) -> None:
@@ -314,17 +298,19 @@ def _step_line(run: Run, row: dict[str, Any]) -> str:
 def _result(run: Run) -> dict[str, Any]:
     per_token = run.train_flops_per_token
     realised = run.layout.realised_tokens
-    n_evaluations = len(evaluation_steps(run.layout.n_steps, run.spec.evaluations))
+    n_evaluations = len(evaluation_steps(run.layout.n_steps, run.measurement.evaluations))
     scored = sum(loss.n_tokens for loss in run.losses.values()) * n_evaluations
     return {
         "run_id": run.run_id,
         "status": "done",
         "losses": {domain: asdict(loss) for domain, loss in run.losses.items()},
+        "validation_sets": dict(run.measurement.validation_sets),
+        "metric_version": run.measurement.metric_version,
         "requested_tokens": dict(run.spec.tokens),
         "realised_tokens": realised,
         "n_params": run.n_params[0],
         "flops_train": per_token * sum(realised.values()),
-        "flops_eval": per_token / 3 * scored,
+        "flops_eval": evaluation_flops(per_token, scored),
         "seconds": round(run.seconds, 3),
         "steps": run.layout.n_steps,
         "device": run.device.name,
@@ -345,7 +331,7 @@ def _peak_memory_bytes(device: Device) -> int:
 
 def _keep_model(store: Path, run: Run) -> None:
     """Write a folder that transformers' Auto classes read, tokenizer included."""
-    target = run.folder.path / "model"
+    target = run.folder.model_path
     if target.exists():
         return
     with atomic_path(target) as aside:

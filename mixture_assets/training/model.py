@@ -14,6 +14,8 @@ from mixture_assets.core.run import ModelSpec
 
 transformers.logging.set_verbosity_error()
 
+_MOST_LAYERS = 1000
+
 
 def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> PretrainedConfig:
     """The configuration of `spec`; families other than llama and gpt2 take `overrides` only."""
@@ -31,10 +33,12 @@ def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> Pretra
         config = AutoConfig.for_model(spec.family, **{**common, **shape, **spec.overrides})
     except StrictDataclassError as error:
         raise MixtureError(
-            f"[model] does not make a {spec.family!r}: {' '.join(str(error).split())}",
+            f"[model] does not make a {spec.family!r}: {_words(error)}",
             hint="see overrides in the experiment file",
         ) from error
-    except ValueError as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if spec.family in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
+            raise _unbuildable(spec, error) from error
         known = sorted(transformers.models.auto.configuration_auto.CONFIG_MAPPING)
         raise MixtureError(
             f"unknown model family {spec.family!r}{nearest(spec.family, known)}",
@@ -42,6 +46,30 @@ def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> Pretra
         ) from error
     _check_overrides(spec, config)
     return config
+
+
+def _from_config(spec: ModelSpec, config: PretrainedConfig, **options: Any) -> PreTrainedModel:
+    """The model of a configuration; overrides can ask for one that cannot be built."""
+    try:
+        return AutoModelForCausalLM.from_config(config, **options)  # type: ignore[no-any-return]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _unbuildable(spec, error) from error
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise _unbuildable(spec, error) from error
+
+
+def _unbuildable(spec: ModelSpec, error: Exception) -> MixtureError:
+    return MixtureError(
+        f"[model] does not make a {spec.family!r}: {_words(error)}",
+        hint="see family, sizes and overrides in the experiment file",
+    )
+
+
+def _words(error: Exception) -> str:
+    """Another library's error on one line, its kind first, without the full stop."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". ")
 
 
 def build_model(
@@ -56,7 +84,7 @@ def build_model(
     """A freshly initialised model; the same seed gives the same weights on every device."""
     config = model_config(spec, vocab_size=vocab_size, eos_id=eos_id)
     torch.manual_seed(seed)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    model = _from_config(spec, config, attn_implementation=attention)
     torch.nn.Module.to(model, device)  # in place; transformers hides the type of its own `to`
     return model
 
@@ -64,7 +92,7 @@ def build_model(
 def count_parameters(spec: ModelSpec, *, vocab_size: int) -> tuple[int, int]:
     """(all parameters, those that take part in a matrix product), without allocating any."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config(spec, vocab_size=vocab_size))
+        model = _from_config(spec, model_config(spec, vocab_size=vocab_size))
     return parameters_of(model)
 
 
@@ -123,6 +151,12 @@ def _check_overrides(spec: ModelSpec, config: PretrainedConfig) -> None:
                 f"{nearest(key, known)}",
                 hint=f"see the documentation of {type(config).__name__}",
             )
+    n_layers = getattr(config, "num_hidden_layers", 0)
+    if isinstance(n_layers, int) and n_layers > _MOST_LAYERS:  # each is built before it is counted
+        raise MixtureError(
+            f"[model] overrides asks for {n_layers:,} layers, more than {_MOST_LAYERS:,}",
+            hint="mend the number of layers in the experiment file",
+        )
     on = {k: v for k, v in config.to_dict().items() if "drop" in k and _is_positive(v)}
     if on:
         raise MixtureError(

@@ -1,5 +1,6 @@
 """Works through a list of runs, one at a time, beside other workers with the same list."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training.loop import CHECKPOINT_SECONDS, Interrupted, train
+from mixture_assets.training.measure import measure_missing
 
 _PR_SET_PDEATHSIG = 1
 _WAIT_SECONDS = 0.2
@@ -58,7 +60,7 @@ class _StopRequest:
 
 def _is_settled(store: Path, run_id: str) -> bool:
     folder = RunFolder(store, run_id)
-    return folder.result() is not None or folder.has_failed()
+    return folder.is_complete() or folder.has_failed()
 
 
 def _try_to_train(store: Path, run_id: str, stop: _StopRequest) -> bool:
@@ -70,13 +72,18 @@ def _try_to_train(store: Path, run_id: str, stop: _StopRequest) -> bool:
         with open(folder.path / "log.txt", "a", buffering=1, encoding="utf-8") as log:
 
             def say(line: str) -> None:
-                print(line, file=log)
-                print(f"run {run_id} {line}", flush=True)  # noqa: T201 - the pool reads it
+                with contextlib.suppress(OSError):  # a full disk: lines are not worth a training
+                    print(f"run {run_id} {line}", flush=True)  # noqa: T201 - the pool reads it
+                    print(line, file=log)
 
             say("taken")
             try:
                 seconds = float(os.environ.get("MIXTURE_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
-                train(store, run_id, should_stop=stop, say=say, checkpoint_seconds=seconds)
+                # A model that was deleted since is made again, to the same bits.
+                if folder.result() is None or not folder.model_path.exists():
+                    train(store, run_id, should_stop=stop, say=say, checkpoint_seconds=seconds)
+                if measured := measure_missing(store, run_id):
+                    say(f"measured on {', '.join(measured)}")
             except MixtureError as error:
                 say(f"failed: {error}")
                 folder.write_failure(str(error), hint=error.hint)

@@ -9,7 +9,7 @@ import pytest
 from mixture_assets.compute.pool import run_pool
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.pipeline import create_runs
-from mixture_assets.plans import PlannedRun, plan_proxies
+from mixture_assets.plans import plan_proxies
 from mixture_assets.store.runs import RunFolder
 
 
@@ -23,7 +23,9 @@ def planned(tiny):
 
 def lengthen(workspace, run, factor=40):
     tokens = {d: n * factor for d, n in run.spec.tokens.items()}
-    long = PlannedRun(dataclasses.replace(run.spec, tokens=tokens), "full", "long")
+    long = dataclasses.replace(
+        run, spec=dataclasses.replace(run.spec, tokens=tokens), purpose="full", label="long"
+    )
     create_runs(workspace, [long])
     return long
 
@@ -113,7 +115,8 @@ def test_a_run_that_keeps_killing_its_worker_is_given_up_with_its_reason(planned
 def test_a_mistake_of_the_user_is_recorded_and_not_retried(planned):
     workspace, runs = planned
     wild_training = dataclasses.replace(runs[0].spec.training, learning_rate=1e30, clip_norm=1e30)
-    wild = PlannedRun(dataclasses.replace(runs[0].spec, training=wild_training), "full", "wild")
+    spec = dataclasses.replace(runs[0].spec, training=wild_training)
+    wild = dataclasses.replace(runs[0], spec=spec, label="wild")
     create_runs(workspace, [wild])
     report = run_pool(workspace.store, [wild.run_id, runs[1].run_id], workers=1)
     assert report.done == [runs[1].run_id]

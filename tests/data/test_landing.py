@@ -1,8 +1,12 @@
-import os
+"""What a look at a raw root tells: fingerprints, and whether copying is over."""
 
+import os
+import time
+
+import fsspec
 import pytest
 
-from mixture_assets.data.landing import landed_domains
+from mixture_assets.data.landing import look
 
 
 @pytest.fixture
@@ -13,39 +17,140 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_no_root_means_nothing_has_landed(tmp_path):
-    assert landed_domains(str(tmp_path / "missing")) == {}
+def fingerprints(root):
+    return {name: folder.fingerprint for name, folder in look(str(root)).folders.items()}
+
+
+def folder(root, name="books"):
+    return look(str(root)).folders[name]
+
+
+def later():
+    """Wait until the file system's clock, which ticks every few milliseconds, has moved on."""
+    time.sleep(0.02)
+
+
+def test_no_root_is_told_from_an_empty_one(tmp_path):
+    assert not look(str(tmp_path / "missing")).exists
+    assert look(str(tmp_path)).exists
+    assert look(str(tmp_path)).folders == {}
 
 
 def test_the_same_files_have_the_same_fingerprint(root):
-    first = landed_domains(str(root))
+    first = fingerprints(root)
     assert list(first) == ["books", "code"]
-    assert landed_domains(str(root)) == first
+    assert fingerprints(root) == first
 
 
 def test_a_file_that_grows_ages_or_is_added_changes_its_domain_alone(root):
     shard = root / "books" / "deep" / "a.jsonl"
-    seen = [landed_domains(str(root))]
+    seen = [fingerprints(root)]
     with open(shard, "a") as file:
         file.write("{}\n")
-    seen.append(landed_domains(str(root)))
+    seen.append(fingerprints(root))
     os.utime(shard, (1, 1))
-    seen.append(landed_domains(str(root)))
+    seen.append(fingerprints(root))
     (root / "books" / "b.txt").write_text("y")
-    seen.append(landed_domains(str(root)))
+    seen.append(fingerprints(root))
     assert len({found["books"] for found in seen}) == 4
     assert len({found["code"] for found in seen}) == 1
 
 
-def test_what_is_no_domain_and_no_shard_is_passed_over(root):
-    before = landed_domains(str(root))
-    (root / "empty").mkdir()
-    (root / "not a domain").mkdir()
-    (root / "not a domain" / "a.txt").write_text("x")
+def test_what_is_no_shard_has_no_part_in_the_fingerprint(root):
+    before = fingerprints(root)
     (root / "_aside").mkdir()
     (root / "_aside" / "a.txt").write_text("x")
     (root / "harvest.json").write_text("{}")
     (root / "books" / "a.jsonl.tmp").write_text("x")
     (root / "books" / ".hidden.txt").write_text("x")
     (root / "books" / "README.md").write_text("x")
-    assert landed_domains(str(root)) == before
+    assert fingerprints(root) == before
+    (root / "empty").mkdir()
+    assert fingerprints(root).keys() - before.keys() == {"empty"}
+    assert not folder(root, "empty").shards
+
+
+def test_links_count_as_what_they_lead_to(root, tmp_path_factory):
+    aside = tmp_path_factory.mktemp("aside") / "b.txt"
+    aside.write_text("four")
+    (root / "books" / "b.txt").symlink_to(aside)
+    (root / "books" / "gone.txt").symlink_to(aside.with_name("none"))
+    (root / "books" / "loop").symlink_to(root / "books")
+    found = folder(root)
+    assert list(found.shards) == ["b.txt", "deep/a.jsonl"]
+    assert found.n_bytes == 4 + len('{"text": "x"}\n')
+
+
+def test_a_folder_settles_after_its_newest_change(root):
+    found = folder(root)
+    assert found.is_settled(found.changed_at + 10, 10)
+    assert not found.is_settled(found.changed_at + 9.9, 10)
+    assert found.is_settled(found.changed_at, 0)
+    assert abs(time.time() - found.changed_at) < 5
+
+
+def test_an_old_modification_time_hides_no_copy(root):
+    """`cp -p` and `rsync -t` set it into the past."""
+    path = root / "books" / "b.jsonl"
+    path.write_text("{}")
+    os.utime(path, (1, 1))
+    assert time.time() - folder(root).changed_at < 5
+
+
+def test_a_clock_that_was_set_back_blocks_no_folder(root):
+    found = folder(root)
+    assert found.is_settled(found.changed_at - 3600, 10)
+    assert not found.is_settled(found.changed_at - 5, 10)
+
+
+CHANGES = {
+    "a shard": lambda f: (f / "b.txt").write_text("b"),
+    "a shard deeper": lambda f: (f / "deep" / "a.jsonl").write_text("{}"),
+    "a half-written name": lambda f: (f / "b.txt.part").write_text("b"),
+    "a removal": lambda f: (f / "deep" / "a.jsonl").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_marker_holds_until_something_changes_after_it(root, change):
+    (root / "books" / "_SUCCESS").touch()
+    marked = folder(root)
+    assert marked.is_marked
+    assert marked.is_settled(marked.changed_at, 1e9)
+    time.sleep(0.6 if change == "a removal" else 0.02)
+    CHANGES[change](root / "books")
+    assert not folder(root).is_marked
+    later()
+    (root / "books" / "_SUCCESS").touch()
+    assert folder(root).is_marked
+
+
+def test_a_marker_that_was_copied_before_its_shards_does_not_count(tmp_path):
+    """`_SUCCESS` sorts before `part-0`: many tools copy it first."""
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "_SUCCESS").touch()
+    later()
+    (tmp_path / "books" / "part-0.txt").write_text("half of ")
+    assert not folder(tmp_path).is_marked
+
+
+def test_a_log_that_somebody_keeps_writing_needs_a_marker(root):
+    (root / "books" / "_SUCCESS").touch()
+    later()
+    (root / "books" / ".progress").write_text("99 %")
+    found = folder(root)
+    assert found.newest == ".progress"
+    assert found.is_marked
+
+
+def test_object_stores_tell_their_own_times():
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/landing-test/books/deep/a.jsonl", b'{"text": "x"}\n')
+    fs.pipe("/landing-test/empty.txt", b"no folder")
+    (found,) = look("memory://landing-test").folders.values()
+    assert list(found.shards) == ["deep/a.jsonl"]
+    assert abs(time.time() - found.changed_at) < 5
+    before = found.fingerprint
+    fs.pipe("/landing-test/books/deep/a.jsonl", b'{"text": "y"}\n')
+    assert look("memory://landing-test").folders["books"].fingerprint != before
+    assert not look("memory://nowhere-test").exists

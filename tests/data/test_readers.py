@@ -208,3 +208,11 @@ def test_a_dataset_does_not_replace_somebody_elses_files(saved, land):
     with pytest.raises(MixtureError, match="files that do not come from a dataset"):
         land_dataset(str(saved), path.parent, text_field="body")
     assert path.exists()
+
+
+def test_a_dataset_that_is_damaged_further_down_is_named_and_leaves_nothing(tmp_path):
+    (source := tmp_path / "source").mkdir()
+    (source / "a.jsonl").write_bytes(b'{"text": "one"}\n{"text": ')
+    with pytest.raises(MixtureError, match=r"source' cannot be read after row 0: JSON parse error"):
+        land_dataset(str(source), tmp_path / "raw/books")
+    assert list((tmp_path / "raw").iterdir()) == []

@@ -9,14 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.data.overlap import overlap_table
+from mixture_assets.data.overlap import overlap_table, read_hashes, worst_overlap
 from mixture_assets.data.split import is_validation
 from mixture_assets.data.token_store import (
     _ARRAY_TOKENS,
     DomainTokens,
     _grouped,
     build_domain,
-    check_overlap,
     load_validation,
 )
 from mixture_assets.data.tokenize import tokenize_shard
@@ -217,19 +216,21 @@ def test_the_overlap_table_counts_distinct_shared_documents(values):
     assert overlap_table(hashes) == {pair: n for pair, n in shared.items() if n}
 
 
-def test_domains_with_the_same_documents_are_refused(land, build, store):
+def test_the_pair_that_shares_most_is_named(land, build, store):
     texts = sentences(200)
     land("books", "a.jsonl", texts)
     land("copy", "a.jsonl", [*texts[:50], *sentences(50, seed=1)])
     land("news", "a.jsonl", [*texts[-5:], *sentences(150, seed=2)])
-    books, copy, news = (build(d) for d in ("books", "copy", "news"))
-    assert check_overlap([books, news], store=store) == {("books", "news"): 5}
-    problem = r"'books' and 'copy' have 50 documents in common, 0\.5 of 'copy'; max_shared is 0\.1"
-    with pytest.raises(MixtureError, match=problem) as caught:
-        check_overlap([news, copy, books], store=store)
-    assert "max_shared" in caught.value.hint
-    assert check_overlap([books, copy], store=store, max_shared=0.5) == {("books", "copy"): 50}
-    assert check_overlap([books], store=store) == {}
+    hashes = {d: read_hashes(build(d).shard_paths(store)) for d in ("news", "copy", "books")}
+    found = worst_overlap(hashes, max_shared=0.1)
+    assert (found.first, found.second) == ("books", "copy")
+    problem = "'books' and 'copy' have 50 documents in common, 0.5 of 'copy'; max_shared is 0.1"
+    assert str(found.error) == problem
+    assert "max_shared" in found.error.hint
+    assert worst_overlap(hashes, max_shared=0.5) is None
+    del hashes["copy"]
+    assert worst_overlap(hashes, max_shared=0.1) is None
+    assert overlap_table(hashes) == {("books", "news"): 5}
 
 
 @pytest.mark.parametrize(

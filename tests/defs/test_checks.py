@@ -7,7 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mixture_assets.corpus import Workspace, build_corpus
+
 CHECKS = [
+    ("validation_set", "none_quarantined"),
     ("validation_set", "no_empty_domain"),
     ("validation_set", "token_audit"),
     ("validation_set", "validation_unseen"),
@@ -50,6 +53,19 @@ def edit_weights(graph, weights):
 @pytest.mark.parametrize(("asset", "name"), CHECKS)
 def test_a_check_passes_on_a_sound_store(graph, asset, name):
     assert graph.check(asset, name).passed
+
+
+def test_a_quarantined_domain_is_a_warning_with_its_reason(broken):
+    bad = broken.experiment.parent / "raw" / "bad"
+    bad.mkdir()
+    (bad / "a.txt").write_bytes(b"caf\xe9")
+    with pytest.warns(match="'bad' is quarantined"):
+        build_corpus(Workspace.open(broken.experiment))
+    found = broken.check("validation_set", "none_quarantined")
+    assert not found.passed
+    assert not found.blocking
+    assert found.severity.value == "WARN"
+    assert "is not UTF-8" in found.metadata["problems"].value["bad"]
 
 
 def test_a_domain_without_training_tokens_is_noticed(broken):

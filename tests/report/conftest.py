@@ -13,7 +13,7 @@ import pytest
 from mixture_assets.core.digest import digest
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.problem import Objective, Problem, Proposal, ProxyResult
-from mixture_assets.core.run import ModelSpec, RunSpec, TrainingSpec
+from mixture_assets.core.run import Measurement, ModelSpec, RunSpec, TrainingSpec
 from mixture_assets.lineage import proposal_rows
 from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.ddo import DDO
@@ -129,7 +129,7 @@ class Example:
             }
             write_record(self.store, "domain", token_set, rows)
 
-    def _spec(self, tokens: Mapping[str, int], seed: int, evaluations: int) -> RunSpec:
+    def _spec(self, tokens: Mapping[str, int], seed: int) -> RunSpec:
         return RunSpec(
             tokens=dict(sorted(tokens.items())),
             seed=seed,
@@ -137,8 +137,6 @@ class Example:
             training=TrainingSpec(),
             vocab_size=2048,
             token_sets={d: digest(["tokens", d]) for d in sorted(tokens)},
-            validation_sets={d: digest(["validation", d]) for d in sorted(tokens)},
-            evaluations=evaluations,
             numeric_path="cpu-fp32",
             tokenizer=TOKENIZER,
         )
@@ -153,9 +151,12 @@ class Example:
         **header: Any,
     ) -> str:
         """Write one finished run; returns its id."""
-        spec = self._spec(tokens, seed, evaluations)
+        spec = self._spec(tokens, seed)
+        sets = {d: digest(["validation", d]) for d in sorted(tokens)}
+        measured = Measurement(validation_sets=sets, evaluations=evaluations)
         folder = RunFolder(self.store, spec.digest)
         known = {"experiment": "demo", "created_at": self._now(), "spec": spec.to_json()}
+        known["measurement"] = measured.to_json()
         folder.create({"mixture_name": ""} | known | header)
         lines, total = [], sum(tokens.values())
         for k in range(1, evaluations + 1):
@@ -163,11 +164,14 @@ class Example:
             by = {d: x + shift for d, x in losses(tokens, seed, k / evaluations).items()}
             for domain, loss in by.items():
                 row = {"kind": "evaluation", "domain": domain, "metric_version": 1}
+                row |= {"validation_id": sets[domain]}
                 lines.append(json.dumps(row | at | self._measures(loss)))
         folder.metrics_path.write_text("\n".join(lines) + "\n")
         folder.write_result(
             {
                 "losses": {domain: self._measures(loss) for domain, loss in by.items()},
+                "validation_sets": sets,
+                "metric_version": 1,
                 "requested_tokens": dict(tokens),
                 "realised_tokens": dict(tokens),
                 "n_params": 230_000,

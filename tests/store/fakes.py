@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 DOMAINS = ("code", "prose")
+VALIDATION_SETS = {"code": "a" * 16, "prose": "b" * 16}
 TOKEN_SETS = {"code": "c0de000000000001", "prose": "9e05e00000000001"}
 
 
@@ -15,7 +16,6 @@ def spec(seed: int = 0, tokens: dict[str, int] | None = None) -> dict[str, Any]:
         "model": {"family": "llama", "width": 64},
         "training": {"batch_tokens": 128},
         "token_sets": TOKEN_SETS,
-        "validation_sets": {"code": "a" * 16, "prose": "b" * 16},
         "numeric_path": "cpu-fp32",
     }
 
@@ -30,6 +30,7 @@ def header(run_id: str, *, seed: int = 0, **changes: Any) -> dict[str, Any]:
         "mixture_name": "base",
         "created_at": "2026-01-02T03:04:05Z",
         "spec": spec(seed),
+        "measurement": {"validation_sets": VALIDATION_SETS, "evaluations": 2, "metric_version": 1},
     } | changes
 
 
@@ -54,6 +55,7 @@ def evaluation_row(run_id: str, step: int, domain: str, loss: float = 4.0) -> di
         "step": step,
         "tokens": step * 128,
         "domain": domain,
+        "validation_id": VALIDATION_SETS.get(domain, "c" * 16),
         "loss_nats": loss,
         "loss_se_nats": 0.02,
         "bits_per_byte": 2.0,
@@ -81,6 +83,8 @@ def result(run_id: str, steps: int, losses: dict[str, float]) -> dict[str, Any]:
             }
             for domain, loss in losses.items()
         },
+        "validation_sets": VALIDATION_SETS,
+        "metric_version": 1,
         "requested_tokens": {"code": 640, "prose": 1280},
         "realised_tokens": {"code": 640, "prose": 1216},
         "n_params": 700_000,
@@ -278,6 +282,38 @@ def proposal_rows(
         rows["edge"] += [{"child": node, "parent": fit, "role": "fit"}]
         rows["edge"] += [{"child": fit, "parent": r, "role": "proxy_run"} for r in run_ids]
     return rows
+
+
+def later_records(store: Path) -> None:
+    """What a while of work adds: a second proposal, a test of it, an edit of the file, a copy."""
+    old, new = "90a1000000000001", "90a1000000000002"
+    rows = proposal_rows(["r0"], new, created_at="2026-01-03T04:00:00Z")
+    rows["input"] = [_input(new, "proxy", "grow", "4.0")]
+    rows["proposal_weight"][0] |= {"weight_low": 0.25, "weight_high": 0.55}  # natural is 0.5
+    write_json(store / "records/proposal" / f"{new}.json", _record("proposal", new, rows))
+    write_json(store / "latest" / "demo.json", {"proposal_id": new})
+    said = [_input(old, "proxy", "grow", "3.0"), _input("experiment:demo", "proxy", "grow", "5.0")]
+    comparison = {
+        "comparison_id": "c0",
+        "experiment": "demo",
+        "proposal_id": new,
+        "baseline": "natural",
+        "objective": "mean perplexity",
+        "difference": -0.1,
+        "verdict": "one seed: unknown",
+    }
+    copied = {"shard_id": "raw-code-0", "domain": "code", "url": "data/raw/code/again.jsonl.zst"}
+    rows = {"input": said, "comparison": [comparison], "shard": [copied]}
+    write_json(store / "records/note/later.json", _record("note", "later", rows))
+    append_rows(store / "runs/r0/metrics.jsonl", [step_row("r0", 11) | {"grad_norm": 9.0}])
+
+
+def _input(owner: str, kind: str, name: str, value: str) -> dict[str, Any]:
+    return {"owner": owner, "kind": kind, "name": name, "value": value}
+
+
+def _record(kind: str, name: str, rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    return {"kind": kind, "id": name, "rows": rows}
 
 
 def full_run(store: Path, run_id: str, mixture_name: str, seed: int, loss: float) -> None:

@@ -322,6 +322,49 @@ def test_a_shell_that_holds_the_database_delays_and_breaks_nothing(store: Path, 
     assert ingest(store).rows["step_metric"] == 10
 
 
+APPEND = """
+import sys, time
+from pathlib import Path
+from mixture_assets.store.runs import MetricsLog, RunFolder
+from tests.store import fakes
+run = RunFolder(Path(sys.argv[1]), "live")
+run.create(fakes.header("live"))
+with run.lock(), MetricsLog(run) as log:
+    for step in range(1, 100_000):
+        log.append(fakes.step_row("live", step))
+        print(step, flush=True)
+        time.sleep(0.005)
+"""
+
+
+def test_answers_follow_a_run_that_writes_while_a_shell_holds_the_database(store: Path) -> None:
+    """Three processes: every row that the writer said it has written is in the next answer."""
+    ingest(store)
+    holder = script(HOLD, store / database.DATABASE_NAME, "read")
+    writer = script(APPEND, store)
+    try:
+        assert holder.stdout is not None
+        assert writer.stdout is not None
+        holder.stdout.readline()
+        for _ in range(4):
+            acknowledged = int(writer.stdout.readline())
+            found = query(
+                store,
+                "SELECT count(step), max(step), status FROM run LEFT JOIN step_metric "
+                "USING (run_id) WHERE run_id = 'live' GROUP BY status",
+            ).rows
+            ((n_rows, last, status),) = found
+            assert n_rows == last >= acknowledged
+            assert status == "running"
+    finally:
+        for process in (holder, writer):
+            process.kill()
+            process.wait()
+    rows = ingest(store).rows
+    written = [line for line in (store / "runs/live/metrics.jsonl").read_text().split("\n") if line]
+    assert rows["step_metric"] in (len(written), len(written) - 1)  # the last may be torn
+
+
 def test_our_own_lock_is_waited_for_and_then_warned_about(store: Path) -> None:
     with (
         database.locked(store, patience_seconds=0),
@@ -386,6 +429,100 @@ def test_an_ingest_killed_at_any_moment_leaves_a_database_that_goes_on(tmp_path:
     begun.wait()
 
 
+def test_nobody_ever_sees_an_index_that_is_half_made(tmp_path: Path) -> None:
+    """Killed while it makes the database: whoever opens the file finds all runs, or no file."""
+    for number in range(20):
+        fakes.finished_run(tmp_path, f"r{number}", n_steps=200)
+    path, rng, n_killed = tmp_path / database.DATABASE_NAME, random.Random(3), 0
+    for _ in range(8):
+        path.unlink(missing_ok=True)
+        maker = script(
+            "import sys; from pathlib import Path; from mixture_assets.store.ingest import ingest\n"
+            "print(flush=True); ingest(Path(sys.argv[1]))",
+            tmp_path,
+        )
+        assert maker.stdout is not None
+        maker.stdout.readline()
+        time.sleep(rng.uniform(0, 0.3))
+        n_killed += maker.poll() is None
+        maker.kill()
+        maker.wait()
+        if path.exists():
+            assert len(content(tmp_path)["step_metric"]) == 4000
+    assert n_killed >= 4, "it was over before it could be killed"
+    ingest(tmp_path)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_full_disk_is_a_warning_and_the_answer_comes_from_the_files(store: Path) -> None:
+    ingest(store)
+    fakes.finished_run(store, "new", n_steps=5000)
+    child = """
+import resource, signal, sys, warnings
+from pathlib import Path
+from mixture_assets.core.errors import MixtureWarning
+from mixture_assets.store.ingest import ingest
+from mixture_assets.store.query import query
+store = Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for size in (0, 4096, 50_000, 300_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report = ingest(store)
+    print(report.is_current, [w.category.__name__ for w in caught],
+          query(store, "SELECT count(*) FROM step_metric").rows[0][0])
+"""
+    done = script(child, store)
+    assert done.stdout is not None
+    lines = done.stdout.read().splitlines()
+    assert done.wait() == 0
+    assert lines[:3] == ["False ['MixtureWarning'] 5050"] * 3
+    assert lines[3].endswith("5050")
+    ingest(store)
+    grown = content(store)
+    assert len(grown["step_metric"]) == 5050
+    (store / database.DATABASE_NAME).unlink()
+    ingest(store)
+    assert content(store) == grown
+
+
+@pytest.mark.parametrize("stamp", [0, 4_000_000_000])  # 1970, 2096
+def test_a_clock_that_jumps_hides_no_row(store: Path, stamp: int) -> None:
+    """Files from before and after a jump, and a database that is older or newer than all."""
+    ingest(store)
+    for path in store.rglob("*"):
+        os.utime(path, (stamp, stamp))
+    with MetricsLog(RunFolder(store, "r0")) as log:
+        log.append(fakes.step_row("r0", 11))
+    os.utime(store / "runs" / "r0" / "metrics.jsonl", (stamp, stamp))
+    fakes.finished_run(store, "late", created_at="1970-01-01T00:00:00Z")
+    write_record(store, "proposal", "p2", fakes.proposal_rows(["late"], "p2"))
+    assert one(store, "SELECT count(*) FROM step_metric") == 61
+    assert one(store, "SELECT count(*) FROM proposal WHERE proposal_id = 'p2'") == 1
+    ingest(store)
+    grown = content(store)
+    (store / database.DATABASE_NAME).unlink()
+    ingest(store)
+    assert content(store) == grown
+
+
+def test_a_loss_that_comes_within_a_tick_of_the_clock_is_seen(store: Path) -> None:
+    """A folder's time need not change with what is in it."""
+    losses = RunFolder(store, "r0").losses_path
+    row = fakes.evaluation_row("r0", 10, "code")
+    for number in (1, 2):
+        later = {"domain": "code", "validation_id": f"later{number}", "metric_version": 1}
+        keys = ("loss_nats", "loss_se_nats", "n_tokens", "n_documents")
+        fakes.write_json(
+            losses / f"later{number}-1.json", later | {"loss": {key: row[key] for key in keys}}
+        )
+        os.utime(losses, (1e9, 1e9))
+        ingest(store)
+        sql = "SELECT count(*) FROM evaluation WHERE validation_id LIKE 'later%'"
+        assert one(store, sql) == number
+
+
 def _finish_torn(store: Path) -> None:
     """The fakes' own files are not written atomically: remove what SIGKILL left half-written."""
     for path in store.glob("runs/*/*.json"):
@@ -405,3 +542,13 @@ def test_a_hundred_thousand_rows(tmp_path: Path) -> None:
     assert ingest(tmp_path).rows == {}
     print(f"ingest of none: {time.perf_counter() - begun:.3f} s")  # noqa: T201
     assert one(tmp_path, "SELECT count(*) FROM step_metric") == 100_000
+
+
+def test_duckdb_prints_no_bar_and_leaves_nothing_where_the_process_stands(store: Path) -> None:
+    ask = "SELECT current_setting('enable_progress_bar'), current_setting('temp_directory')"
+    ingest(store)
+    path = store / database.DATABASE_NAME
+    with database.opened(path) as connection:
+        assert connection.execute(ask).fetchone() == (False, f"{path}.tmp")
+    with database.in_memory() as connection:
+        assert connection.execute(ask).fetchone() == (False, "")

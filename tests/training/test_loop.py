@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.data.token_store import load_validation
 from mixture_assets.pipeline import create_runs
@@ -34,8 +34,8 @@ def planned(tiny):
     """One run of the tiny experiment: its workspace and its plan."""
     workspace = Workspace.open(tiny)
     run = plan_proxies(workspace, build_corpus(workspace))[0]
-    spec = dataclasses.replace(run.spec, keep_model=True, evaluations=3)
-    run = PlannedRun(spec, "full", "test")
+    measurement = dataclasses.replace(run.measurement, evaluations=3)
+    run = PlannedRun(run.spec, measurement, "full", "test")
     create_runs(workspace, [run])
     return workspace, run
 
@@ -117,7 +117,9 @@ def test_the_finished_model_loads_in_transformers_and_scores_as_recorded(planned
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.decode(tokenizer("the cat runs")["input_ids"]) == "the cat runs"
-    documents = load_validation(workspace.store, "plants", run.spec.validation_sets["plants"])
+    documents = load_validation(
+        workspace.store, "plants", run.measurement.validation_sets["plants"]
+    )
     eos = model.config.eos_token_id
     text = np.concatenate(
         [
@@ -140,7 +142,9 @@ def test_the_finished_model_loads_in_transformers_and_scores_as_recorded(planned
 def test_a_nan_loss_is_an_error_that_names_the_step_and_leaves_no_result(planned):
     workspace, run = planned
     training = dataclasses.replace(run.spec.training, learning_rate=1e30, clip_norm=1e30)
-    wild = PlannedRun(dataclasses.replace(run.spec, training=training), "full", "wild")
+    wild = PlannedRun(
+        dataclasses.replace(run.spec, training=training), run.measurement, "full", "wild"
+    )
     create_runs(workspace, [wild])
     with pytest.raises(
         MixtureError, match=r"the (loss|gradient norm) of run \w+ is (nan|inf) at step \d+"
@@ -153,7 +157,9 @@ def test_a_nan_loss_is_an_error_that_names_the_step_and_leaves_no_result(planned
 
 def test_a_run_planned_for_other_arithmetic_is_refused(planned):
     workspace, run = planned
-    other = PlannedRun(dataclasses.replace(run.spec, numeric_path="abacus"), "full", "other")
+    other = PlannedRun(
+        dataclasses.replace(run.spec, numeric_path="abacus"), run.measurement, "full", "other"
+    )
     create_runs(workspace, [other])
     with pytest.raises(MixtureError, match="was planned for abacus, this machine is torch"):
         train(workspace.store, other.run_id, say=quiet)
@@ -182,6 +188,20 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_old_one(planned, tmp_path):
     assert load_checkpoint(folder, state.model, state.optimizer) == Progress(3, 1.5)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+def test_a_checkpoint_that_was_cut_off_is_told_and_costs_the_steps(planned, tmp_path, share):
+    workspace, run = planned
+    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    save_checkpoint(tmp_path, state.model, state.optimizer, Progress(3, 1.5))
+    content = (tmp_path / "latest.safetensors").read_bytes()
+    (tmp_path / "latest.safetensors").write_bytes(content[: int(len(content) * share)])
+    with pytest.warns(MixtureWarning, match="is damaged .*: the run starts from step 0"):
+        assert load_checkpoint(tmp_path, state.model, state.optimizer) is None
+    assert not any(state.optimizer.state.values())
+    assert all(torch.equal(before[n], p) for n, p in state.model.named_parameters())
+
+
 def test_a_model_on_a_full_disk_leaves_nothing_half_written(planned):
     workspace, run = planned
     state = loop.prepare(workspace.store, run.run_id, say=quiet)
@@ -194,7 +214,7 @@ def retrained(workspace, run, **changes):
     training = dataclasses.replace(run.spec.training, **changes)
     path = probe(training, run.spec.model.context).numeric_path
     spec = dataclasses.replace(run.spec, training=training, numeric_path=path)
-    other = PlannedRun(spec, "full", "other")
+    other = PlannedRun(spec, run.measurement, "full", "other")
     create_runs(workspace, [other])
     assert other.run_id != run.run_id
     return train(workspace.store, other.run_id, say=quiet)["losses"]
@@ -218,11 +238,11 @@ def test_reduced_precision_that_gives_another_loss_is_refused(planned):
     if device.precision != "bf16":
         pytest.skip("this machine has no native bf16")
     spec = dataclasses.replace(run.spec, training=training, numeric_path=device.numeric_path)
-    wild = PlannedRun(spec, "full", "wild")
+    wild = PlannedRun(spec, run.measurement, "full", "wild")
     create_runs(workspace, [wild])
     state = loop.prepare(workspace.store, wild.run_id, say=quiet)
     with torch.no_grad():
-        state.model.get_input_embeddings().weight.mul_(3000)
+        state.model.get_input_embeddings().weight.mul_(1e6)
     with pytest.raises(MixtureError, match=r"bf16 gives a loss of .* where fp32 gives"):
         loop._check_parity(state)
 

@@ -98,3 +98,18 @@ def test_other_families_come_through_overrides():
     spec = ModelSpec(family="qwen2", context=8, overrides=overrides)
     model = build_model(spec, vocab_size=50, seed=0, attention="eager")
     assert model(input_ids=torch.zeros(1, 8, dtype=torch.long)).logits.shape == (1, 8, 50)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, "asks for 1,000,000,000 layers, more than 1,000"),
+        ({"head_dim": 0}, "does not make a 'llama': ZeroDivisionError"),
+        ({"head_dim": -1}, "does not make a 'llama': RuntimeError: .* negative dimension"),
+        ({"num_attention_heads": 0}, "does not make a 'llama'"),
+        ({"hidden_act": "nothing"}, "does not make a 'llama'"),
+    ],
+)
+def test_an_override_that_makes_no_model_is_named(override, message):
+    with pytest.raises(MixtureError, match=message):
+        count_parameters(ModelSpec(overrides=override), vocab_size=300)

@@ -1,0 +1,133 @@
+"""A bad domain stops nothing else: it is left out, or goes on with its last good state.
+
+Only a domain that the experiment file names is an error. A quarantine ends by itself, when the
+domain's files or the settings that they are read with change, and it builds.
+"""
+
+import warnings
+from collections.abc import Collection, Iterable, Mapping
+
+from mixture_assets.core.digest import digest
+from mixture_assets.core.errors import MachineError, MixtureError, MixtureWarning
+from mixture_assets.data.overlap import read_hashes, worst_overlap
+from mixture_assets.data.token_store import DomainTokens, find_domain
+from mixture_assets.store.domain_log import DomainState, note_bad, note_good, read_domains
+from mixture_assets.workspace import Workspace
+
+
+def quarantined(workspace: Workspace) -> dict[str, DomainState]:
+    """The domains in quarantine; each state says why."""
+    states = read_domains(workspace.store, workspace.experiment.name)
+    return {name: state for name, state in states.items() if state.problem}
+
+
+def is_named(workspace: Workspace, domain: str) -> bool:
+    """Whether the experiment file asks for this domain: then leaving it out is no answer."""
+    data = workspace.experiment.data
+    return domain in data.domains or domain in data.datasets
+
+
+def leave_out(
+    workspace: Workspace, domain: str, error: MixtureError, *, fingerprint: str = ""
+) -> None:
+    """Quarantine a domain and warn; raises if it is named, or if the machine is at fault.
+
+    Args:
+        workspace: Whose domain it is.
+        domain: Its name.
+        error: What is wrong with it.
+        fingerprint: Of files that need not be read again until they change.
+    """
+    if is_named(workspace, domain) or isinstance(error, MachineError):
+        raise error
+    key = _key(workspace, fingerprint) if fingerprint else ""
+    name = workspace.experiment.name
+    note_bad(workspace.store, name, domain, str(error), error.hint, key=key)
+    warn_of(workspace, [domain])
+
+
+def warn_of(workspace: Workspace, domains: Iterable[str]) -> None:
+    """One MixtureWarning for each quarantined domain."""
+    states = read_domains(workspace.store, workspace.experiment.name)
+    for name in domains:
+        fate = "goes on with its last good state" if states[name].good_token_set else "is left out"
+        message = f"{name!r} is quarantined and {fate}: {states[name].problem}"
+        warnings.warn(message, MixtureWarning, stacklevel=3)
+
+
+def not_worth_reading(workspace: Workspace, landed: Mapping[str, str]) -> list[str]:
+    """Quarantined domains whose files and settings are those that were found bad."""
+    return [
+        name
+        for name, state in quarantined(workspace).items()
+        if state.refused_key and state.refused_key == _key(workspace, landed.get(name, ""))
+    ]
+
+
+def require_two(workspace: Workspace, domains: Collection[str]) -> None:
+    """MixtureError about a quarantined domain if fewer than two are left without it."""
+    bad = {n: s for n, s in quarantined(workspace).items() if n not in set(domains)}
+    has_state = {name for name, state in bad.items() if state.good_token_set}
+    if len({*domains, *has_state}) < 2 and bad:
+        state = min(bad.items())[1]
+        raise MixtureError(state.problem, hint=state.hint)
+
+
+def remember(workspace: Workspace, token_sets: Mapping[str, str], *, maker: str) -> None:
+    """Note the token sets of a corpus: the states to fall back to. Ends their quarantines."""
+    key = _key(workspace, maker)
+    note_good(workspace.store, workspace.experiment.name, token_sets, key=key)
+
+
+def last_good(workspace: Workspace, domain: str, *, maker: str) -> DomainTokens | None:
+    """A domain's tokens as they last were in a corpus, if the same tokenizer made them."""
+    states = read_domains(workspace.store, workspace.experiment.name)
+    state = states.get(domain, DomainState())
+    if not state.good_token_set or state.good_key != _key(workspace, maker):
+        return None
+    return find_domain(workspace.store, domain, state.good_token_set)
+
+
+def without_overlaps(
+    workspace: Workspace, domains: Mapping[str, DomainTokens], *, maker: str
+) -> dict[str, DomainTokens]:
+    """The domains, without those that share too many documents with another.
+
+    Of two, the one goes that is newer here: one that never was in a corpus, else one that is
+    not as it was, else the later name. It falls back to its last good state if that is another.
+    """
+    left = dict(domains)
+    limit = workspace.experiment.data.max_shared
+    hashes = {name: read_hashes(d.shard_paths(workspace.store)) for name, d in left.items()}
+    good = {name: last_good(workspace, name, maker=maker) for name in left}
+    states = read_domains(workspace.store, workspace.experiment.name)
+    is_new = {n: n not in states or not states[n].good_token_set for n in left}
+    while found := worst_overlap(hashes, max_shared=limit):
+        name = max(
+            (found.first, found.second),
+            key=lambda n: (not is_named(workspace, n), is_new[n], good[n] != left[n], n),
+        )
+        leave_out(workspace, name, found.error)
+        fallback = good[name]
+        if fallback is not None and fallback != left[name]:
+            left[name] = fallback
+            hashes[name] = read_hashes(fallback.shard_paths(workspace.store))
+        else:
+            del left[name], hashes[name]
+    return left
+
+
+def _key(workspace: Workspace, subject: str) -> str:
+    """A digest of files or tokenizer, and of all settings that decide whether text is usable."""
+    e = workspace.experiment
+    return digest(
+        [
+            subject,
+            e.data.text_field,
+            e.data.txt_document_chars,
+            e.data.validation_fraction,
+            e.data.validation_tokens,
+            e.model.context,
+            e.training.batch_tokens,
+        ]
+    )

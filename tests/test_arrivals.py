@@ -1,0 +1,153 @@
+"""Folders that are still being copied are waited for, and never read by halves."""
+
+import shutil
+import threading
+import time
+
+import pytest
+
+from mixture_assets.arrivals import await_landing, survey
+from mixture_assets.core.errors import MixtureError, MixtureWarning
+from mixture_assets.corpus import Workspace, build_corpus, discover_shards
+from mixture_assets.store.query import query
+
+
+@pytest.fixture
+def settling(tiny):
+    """The tiny experiment, where a folder settles in half a second."""
+    tiny.write_text(tiny.read_text().replace("settle_seconds = 0", "settle_seconds = 0.5"))
+    workspace = Workspace.open(tiny)
+    await_landing(workspace, say=lambda line: None)
+    return workspace
+
+
+@pytest.fixture
+def raw(tiny):
+    return tiny.parent / "raw"
+
+
+def events(workspace, domain):
+    sql = f"SELECT event FROM domain_event WHERE domain = '{domain}' ORDER BY number"
+    return [event for (event,) in query(workspace.store, sql).rows]
+
+
+def copy_slowly(source, target, seconds):
+    """The way a network copy looks: the file grows."""
+    target.mkdir()
+    content = (source / "part-00000.jsonl").read_bytes().replace(b"plants", b"copied")
+    with open(target / "part-00000.jsonl", "wb", buffering=0) as file:
+        for i in range(20):
+            file.write(content[i * len(content) // 20 : (i + 1) * len(content) // 20])
+            time.sleep(seconds / 20)
+
+
+def test_a_folder_lands_when_it_has_settled(settling, raw):
+    (raw / "songs").mkdir()
+    (raw / "songs" / "a.txt").write_text("la " * 100)
+    found = survey(settling)
+    assert list(found.pending) == ["songs"]
+    assert "songs" not in found.landed
+    assert "'songs/a.txt' changed" in found.pending["songs"]
+    time.sleep(0.6)
+    found = survey(settling)
+    assert found.landed["songs"]
+    assert not found.pending
+    assert events(settling, "songs") == ["landed"]
+
+
+def test_a_marked_folder_lands_at_once(settling, raw):
+    (raw / "songs").mkdir()
+    (raw / "songs" / "a.txt").write_text("la " * 100)
+    (raw / "songs" / "_SUCCESS").touch()
+    assert survey(settling).landed["songs"]
+
+
+def test_a_known_folder_that_changes_keeps_its_fingerprint_until_it_settles(settling, raw):
+    before = survey(settling).landed["plants"]
+    shutil.copy(raw / "plants" / "part-00000.jsonl", raw / "plants" / "more.jsonl")
+    found = survey(settling)
+    assert found.landed["plants"] == before
+    assert list(found.pending) == ["plants"]
+    time.sleep(0.6)
+    assert survey(settling).landed["plants"] != before
+    assert events(settling, "plants") == ["landed", "grew"]
+
+
+def test_a_corpus_waits_for_a_copy_and_takes_all_of_it(settling, raw):
+    said = []
+    copying = threading.Thread(target=copy_slowly, args=(raw / "plants", raw / "copied", 1.5))
+    copying.start()
+    time.sleep(0.1)
+    corpus = build_corpus(settling, say=said.append)
+    copying.join()
+    assert said == ["waiting until 'copied' did not change for 0.5 s"]
+    assert corpus.domains["copied"].n_documents == corpus.domains["plants"].n_documents
+    assert events(settling, "copied") == ["landed"]
+
+
+def test_a_folder_that_never_settles_is_left_out_by_name(settling, raw):
+    stop = threading.Event()
+    (raw / "endless").mkdir()
+
+    def write():
+        with open(raw / "endless" / "a.txt", "w", buffering=1) as file:
+            while not stop.wait(0.05):
+                file.write("on and on\n")
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        with pytest.warns(MixtureWarning, match="'endless' is quarantined and is left out"):
+            found = discover_shards(settling, say=lambda line: None)
+        started = time.monotonic()
+        with pytest.warns(MixtureWarning, match=r"was still changing after 5\.0 s"):
+            discover_shards(settling)
+        assert time.monotonic() - started < 2  # not waited for again
+    finally:
+        stop.set()
+        writing.join()
+    assert sorted(found) == ["animals", "numbers", "plants"]
+    assert events(settling, "endless") == ["quarantined"]
+    time.sleep(0.6)
+    assert "endless" in discover_shards(settling)
+
+
+def test_a_missing_root_says_nothing_about_domains(settling, raw):
+    """A disk that is not mounted must not make everything vanish."""
+    before = survey(settling).landed
+    raw.rename(raw.with_name("elsewhere"))
+    found = survey(settling)
+    assert not found.has_root
+    assert found.landed == before
+    raw.mkdir()
+    assert not survey(settling).has_root
+    assert events(settling, "plants") == ["landed"]
+    with pytest.raises(MixtureError, match="no domain under"):
+        build_corpus(settling)
+
+
+def test_a_folder_that_went_is_gone_when_its_root_has_settled(settling, raw):
+    shutil.rmtree(raw / "plants")
+    found = survey(settling)
+    assert found.pending == {"plants": "its folder is gone"}
+    assert "plants" in found.landed
+    time.sleep(0.6)
+    assert "plants" not in survey(settling).landed
+    assert events(settling, "plants") == ["landed", "vanished"]
+
+
+def test_a_folder_without_a_shard_and_a_bad_name_are_told(settling, raw):
+    (raw / "empty").mkdir()
+    (raw / "not a domain").mkdir()
+    (raw / "not a domain" / "a.txt").write_text("x")
+    time.sleep(0.6)
+    assert set(survey(settling).refused) == {"empty", "not a domain"}
+    with pytest.warns(MixtureWarning) as caught:
+        assert len(discover_shards(settling)) == 3
+    said = {str(w.message) for w in caught}
+    assert "'empty' is quarantined and is left out: domain 'empty' has no shard" in said
+    assert any(line.endswith("'not a domain' is not a domain name") for line in said)
+    (raw / "empty").rmdir()
+    time.sleep(0.6)
+    survey(settling)
+    assert events(settling, "empty") == ["quarantined", "vanished"]
