@@ -9,7 +9,6 @@ from mixture_assets.defs import (
     automation,
     conditions,
     data,
-    desk,
     evaluation,
     failures,
     jobs,
@@ -17,6 +16,7 @@ from mixture_assets.defs import (
     proxies,
     records,
     training,
+    verbs,
 )
 from mixture_assets.defs.resources import Lab
 from mixture_assets.defs.steps import owned
@@ -59,7 +59,7 @@ defs = dg.Definitions(
         mixtures.epochs_within_cap,
         training.finite_full_losses,
     ],
-    jobs=[*jobs.stages, jobs.everything, *desk.verbs],
+    jobs=[*jobs.stages, jobs.everything, *verbs.verbs],
     schedules=[jobs.refit_weekly],
     sensors=[
         automation.new_domains,

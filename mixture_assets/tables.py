@@ -14,10 +14,10 @@ from mixture_assets.core.units import tokens_text
 from mixture_assets.methods.autoscale import Rule, extrapolate
 from mixture_assets.methods.ddo import ddo_from_table
 
+Table = tuple[tuple[str, ...], list[list[str]]]  # header, rows
 _MOST_BYTES = 1 << 26
 _LEAST = 1e-18  # below it, and above its inverse, is a slip; squares of these still are doubles
 _LONGEST_NAME = 200
-Table = tuple[tuple[str, ...], list[list[str]]]  # header, rows
 
 
 def ddo_from_csv(path: Path, *, objective: str, floor: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from mixture_assets import corpus, quarantine
 from mixture_assets.core.digest import digest
 from mixture_assets.corpus import Workspace
 from mixture_assets.data.audit import empty_domains, trained_validation_documents
-from mixture_assets.defs import metadata
+from mixture_assets.defs import columns, metadata
 from mixture_assets.defs.partitions import DOMAINS
 from mixture_assets.defs.resources import Lab, pick
 from mixture_assets.defs.steps import asset
@@ -41,6 +41,7 @@ domains = dg.AssetSpec(
     kinds={"file"},
     partitions_def=DOMAINS,
     backfill_policy=dg.BackfillPolicy.single_run(),
+    metadata=columns.of_table("shard"),
 )
 def shards(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """Raw files of each domain, named by their content: an unchanged file is never read twice."""
@@ -70,7 +71,7 @@ def tokenizer(lab: Lab) -> dg.MaterializeResult[None]:
     kinds={"parquet", "numpy"},
     partitions_def=DOMAINS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    metadata={"dagster/column_schema": metadata.TOKEN_COLUMNS},
+    metadata=columns.of_tokens(),
 )
 def tokens(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """Token ids of each domain: a parquet file per raw file, and flat arrays for training."""
@@ -87,7 +88,12 @@ def tokens(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
     return dg.MaterializeResult(data_version=dg.DataVersion(digest(contents)))
 
 
-@asset(deps=[tokens, domains], group_name="data", kinds={"parquet"})
+@asset(
+    deps=[tokens, domains],
+    group_name="data",
+    kinds={"parquet"},
+    metadata=columns.of_tokens(),
+)
 def validation_set(lab: Lab) -> dg.MaterializeResult[None]:
     """Documents that every run is measured on and none is trained on, chosen by content.
 

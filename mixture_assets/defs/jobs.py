@@ -25,7 +25,7 @@ STAGES = {
     "train_full": (("training",), "The proposal and its baselines, to the full budget."),
     "evaluate": (("evaluation",), "The proposal beside each baseline. Trains nothing."),
     "write_records": (("records",), "The database that is queried, and the report."),
-    "refit": (
+    "refit_mixture": (
         ("data", "proxy", "mixture", "records"),
         "New weights for the data as it is now: trains the proxy runs that are missing, and no "
         "full run. The weekly schedule starts this one.",
@@ -53,7 +53,7 @@ everything = dg.define_asset_job(
 @dg.schedule(
     cron_schedule=os.environ.get(CRON_VARIABLE, DEFAULT_CRON),
     execution_timezone=os.environ.get(ZONE_VARIABLE, DEFAULT_ZONE),
-    job_name="refit",
+    job_name="refit_mixture",
     default_status=dg.DefaultScheduleStatus.STOPPED,
     description="Fits the mixture again every Monday at 03:00. Off until somebody turns it on.",
 )

@@ -5,6 +5,7 @@ over time. A figure is a PNG inside markdown, below 60 kB, because it lives in t
 """
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,21 +27,17 @@ from mixture_assets.methods.fit import DDOFit
 from mixture_assets.plans import PlannedRun
 from mixture_assets.report.page import ReportPaths, figure_png
 from mixture_assets.search import Search
+from mixture_assets.store import database
 from mixture_assets.store.domain_log import DomainState
 from mixture_assets.store.ingest import IngestReport
+from mixture_assets.store.query import query
 
 Metadata = dict[str, Any]
 
+_MOST_SERIES = 20  # plots of one page
+_LONGEST_PAGE = 40_000  # characters in the event log
+_FIGURE_LINE = re.compile(r"^!\[.*\n+", re.MULTILINE)  # pictures lie beside the file
 _SHORT = 24  # characters that a column of the page has room for
-
-TOKEN_COLUMNS = dg.TableSchema(
-    columns=[
-        dg.TableColumn("doc_id", "string", description="sha256 of the text, first 16 hex digits"),
-        dg.TableColumn("input_ids", "list<uint16 | uint32>", description="token ids"),
-        dg.TableColumn("n_tokens", "int32", description="length of input_ids"),
-        dg.TableColumn("n_bytes", "int32", description="length of the text in UTF-8"),
-    ]
-)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.MarkdownMetadataValue:
@@ -93,6 +90,7 @@ def of_shards(shards: Sequence[RawShard]) -> Metadata:
     """A domain's raw shards."""
     return {
         "n_shards": len(shards),
+        "dagster/row_count": len(shards),
         "n_bytes": sum(s.n_bytes for s in shards),
         "formats": ", ".join(sorted({s.format for s in shards})),
         "first_shard": shards[0].url,
@@ -129,6 +127,7 @@ def of_validation(corpus: Corpus, corpus_id: str) -> Metadata:
     ]
     return {
         "n_domains": len(rows),
+        "dagster/row_count": sum(row[1] for row in rows),
         "validation_documents": sum(row[1] for row in rows),
         "validation_tokens": sum(row[2] for row in rows),
         "training_tokens": sum(row[3] for row in rows),
@@ -166,6 +165,7 @@ def of_training(workspace: Workspace, planned: Sequence[PlannedRun], pool: PoolR
     return {
         "n_runs": len(planned),
         "n_trained": len(pool.done),
+        "dagster/row_count": len(planned),
         "seconds": pool.seconds,
         "tokens": sum(p.spec.budget_tokens for p in planned),
         "flops": summaries.flops_of(workspace, planned),
@@ -201,6 +201,7 @@ def of_trial(workspace: Workspace, run: PlannedRun) -> Metadata:
         **({} if value is None else {"objective": value}),
         "tokens": run.spec.budget_tokens,
         "seconds": result["seconds"],
+        "dagster/row_count": len(rows),
         "losses": table(("domain", "loss (nats)", "tokens trained on"), rows),
         "folder": link(workspace.store / "runs" / run.run_id),
     }
@@ -225,6 +226,7 @@ def of_optima(fits: Mapping[str, DDOFit]) -> Metadata:
     noise = {f"noise_sd_{s}": f.noise_sd for s, f in fits.items() if f.noise_sd is not None}
     return {
         "n_fits": len(rows),
+        "dagster/row_count": len(rows),
         "n_at_floor": sum(c.is_at_floor for _, c in curves),
         "n_not_improving": sum(not c.is_improving for _, c in curves),
         **noise,
@@ -239,9 +241,17 @@ def of_proposal(proposal_id: str, proposal: Proposal) -> Metadata:
         "proposal_id": proposal_id,
         "extrapolation_factor": proposal.extrapolation_factor,
         **noise,
+        **_weight_series(proposal),
+        "dagster/row_count": len(proposal.mixture),
         "weights": table(*summaries.weight_table(proposal)),
         "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in proposal.notes) or "none"),
     }
+
+
+def _weight_series(proposal: Proposal) -> Metadata:
+    """A number for each domain, which the page draws over time; the largest, if there are many."""
+    largest = sorted(proposal.mixture.items(), key=lambda item: (-item[1], item[0]))
+    return {f"weight_{name}": weight for name, weight in largest[:_MOST_SERIES]}
 
 
 def of_choice(
@@ -285,29 +295,42 @@ def of_evaluation(
     return {
         **numbers,
         **speed,
+        "dagster/row_count": len(rows),
         "comparison": table(header, rows),
         "losses": table(*summaries.evaluation_table(workspace, planned)),
     }
 
 
+_COUNT_ALL = " UNION ALL ".join(
+    f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in sorted(database.tables())
+)
+
+
 def of_database(workspace: Workspace, ingested: IngestReport) -> Metadata:
     """What the index took in."""
     path = workspace.store / "mixture.duckdb"
-    rows = sorted(ingested.rows.items())
+    total = query(workspace.store, _COUNT_ALL).to_dicts()
+    rows = [(each["name"], each["n"], ingested.rows.get(each["name"], 0)) for each in total]
     return {
+        "dagster/row_count": sum(each["n"] for each in total),
         "rows_taken_in": sum(ingested.rows.values()),
         "files_waiting": ingested.waiting,
         "seconds": ingested.seconds,
         "n_bytes": path.stat().st_size if path.exists() else 0,
-        "new_rows": table(("table", "rows"), rows),
+        "tables": table(("table", "rows", "new or changed"), rows),
         "file": link(path),
     }
 
 
 def of_report(paths: ReportPaths) -> Metadata:
-    """Where the page lies."""
+    """The page's words, and where it lies.
+
+    No link: a browser opens no file:// address from a page that came over http, and serving the
+    store would be a second server. The path can be copied, and the text stands here.
+    """
+    text = paths.markdown.read_text("utf-8")
     return {
-        "page": dg.MetadataValue.url(paths.html.resolve().as_uri()),
+        "page": dg.MetadataValue.md(_FIGURE_LINE.sub("", text)[:_LONGEST_PAGE]),
         "file": link(paths.html),
         "markdown_file": link(paths.markdown),
         "n_bytes": paths.html.stat().st_size,

@@ -7,13 +7,13 @@ import dagster as dg
 
 from mixture_assets import choice, pipeline
 from mixture_assets.core.digest import digest
-from mixture_assets.defs import metadata
+from mixture_assets.defs import columns, metadata
 from mixture_assets.defs.proxies import WITH_ASSET, proxy_runs
 from mixture_assets.defs.resources import Lab
 from mixture_assets.defs.steps import asset
 
 
-@asset(deps=[proxy_runs], group_name="mixture", kinds={"scipy"})
+@asset(deps=[proxy_runs], group_name="mixture", kinds={"scipy"}, metadata=columns.of_table("fit"))
 def ddo_optima(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """How the objective answers to each domain's amount, and the best amounts at each scale.
 
@@ -26,7 +26,12 @@ def ddo_optima(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeRes
     )
 
 
-@asset(deps=[ddo_optima], group_name="mixture", kinds={"scipy"})
+@asset(
+    deps=[ddo_optima],
+    group_name="mixture",
+    kinds={"scipy"},
+    metadata=columns.of_table("proposal_weight"),
+)
 def proposals(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """Weights for the full run's budget, carried on from the proxy scales (AutoScale).
 
@@ -38,7 +43,8 @@ def proposals(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResu
         data_version=dg.DataVersion(proposal_id),
         metadata=metadata.of_proposal(proposal_id, proposal)
         | metadata.figure(workspace, proposal_id, "weights")
-        | metadata.figure(workspace, proposal_id, "ddo_curves"),
+        | metadata.figure(workspace, proposal_id, "ddo_curves")
+        | metadata.figure(workspace, proposal_id, "weights_over_proposals"),
     )
 
 

@@ -11,11 +11,11 @@ from pydantic import Field
 from mixture_assets import pipeline, plans, refit, summaries
 from mixture_assets.core.digest import digest
 from mixture_assets.corpus import Workspace
-from mixture_assets.defs import metadata
+from mixture_assets.defs import columns, metadata
 from mixture_assets.defs.data import validation_set
 from mixture_assets.defs.partitions import TRIALS
 from mixture_assets.defs.resources import Lab
-from mixture_assets.defs.steps import asset
+from mixture_assets.defs.steps import WAY_TAG, asset, tag_run
 from mixture_assets.plans import PlannedRun
 from mixture_assets.search import current_search
 
@@ -56,6 +56,7 @@ def proxy_plan(
     workspace, fixed = lab.open(), lab.corpus(context)
     way = None if config.way is RefitWay.settled else config.way.value
     search = refit.decide(workspace, fixed, way, say=context.log.info)
+    tag_run(context, {WAY_TAG: search.way})
     planned = plans.plan_proxies(workspace, fixed)
     pipeline.create_runs(workspace, planned)
     return dg.MaterializeResult(
@@ -64,7 +65,13 @@ def proxy_plan(
     )
 
 
-@asset(deps=[proxy_plan], group_name="proxy", kinds={"pytorch"}, pool=TRAINING_POOL)
+@asset(
+    deps=[proxy_plan],
+    group_name="proxy",
+    kinds={"pytorch"},
+    pool=TRAINING_POOL,
+    metadata=columns.of_table("run"),
+)
 def proxy_runs(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
     """The planned runs, trained side by side; those that have a result are not trained again.
 
@@ -89,6 +96,7 @@ proxy_trial = dg.AssetSpec(
     group_name="proxy",
     kinds={"pytorch"},
     partitions_def=TRIALS,
+    metadata=columns.of_table("evaluation"),
 )
 
 

@@ -5,6 +5,7 @@ the store are the truth, and both can be made again from them.
 """
 
 import dagster as dg
+from pydantic import Field
 
 from mixture_assets import pipeline
 from mixture_assets.defs import metadata
@@ -21,9 +22,19 @@ def database(lab: Lab) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata=metadata.of_database(workspace, ingested))
 
 
+class ReportConfig(dg.Config):
+    """Which proposal the page is about."""
+
+    proposal_id: str = Field(
+        default="", description="An earlier proposal; empty for the one that was chosen last."
+    )
+
+
 @asset(deps=[database], group_name="records", kinds={"html"})
-def report(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:
+def report(
+    context: dg.AssetExecutionContext, config: ReportConfig, lab: Lab
+) -> dg.MaterializeResult[None]:
     """One page about the proposal, with every figure, and its twin in Markdown."""
     workspace = lab.open()
-    paths = pipeline.make_report(workspace, lab.chosen(context))
+    paths = pipeline.make_report(workspace, config.proposal_id or lab.chosen(context))
     return dg.MaterializeResult(metadata=metadata.of_report(paths))

@@ -19,6 +19,7 @@ DEFAULT_OWNERS = "team:mixtures"
 # Tags of a run, to filter the list of runs by.
 EXPERIMENT_TAG = "mixture/experiment"
 PROPOSAL_TAG = "mixture/proposal"
+WAY_TAG = "mixture/refit_way"  # full, extend or reuse
 CODE_TAG = "mixture/code"  # as in the column code_version of table `run`
 
 # For faults of the machine: a full disk that empties, memory that comes back, a network file

@@ -165,6 +165,9 @@ def _weights(data: ReportData, figures: Sequence[str]) -> list[Block]:
             "where it was carried on."
         )
         blocks.append(Block(figure="weights_over_scale", caption=caption))
+    if "weights_over_proposals" in figures:
+        caption = "Weights of this experiment's proposals, oldest first."
+        blocks.append(Block(figure="weights_over_proposals", caption=caption))
     notes = _notes(data.proposal["notes"])
     return [*blocks, Block(text="Notes of the method:"), Block(items=notes)] if notes else blocks
 

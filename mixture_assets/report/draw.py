@@ -1,5 +1,6 @@
 """Draw figure data: one function a figure. What they look like is in style.py."""
 
+import math
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -38,7 +39,9 @@ from mixture_assets.report.style import (
     plot_runs,
     shortened,
 )
+from mixture_assets.report.trend import WeightTrend
 
+_TREND_LABELS = 8  # dates below the figure: more run into each other
 _UNIFORM: dict[str, Any] = {"color": INK, "lw": 1.0, "ls": (0, (2, 1.5))}
 _INTERVAL: dict[str, Any] = {"color": INK, "lw": 1.1, "marker": "|", "ms": 6.0}
 _FACTOR_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100)
@@ -51,6 +54,8 @@ def draw(data: FigureData) -> Figure:
             return draw_weights(data)
         case WeightsOverScale():
             return draw_weights_over_scale(data)
+        case WeightTrend():
+            return draw_weight_trend(data)
         case LossCurves():
             return draw_loss_curves(data)
         case ObjectiveCurves():
@@ -134,6 +139,35 @@ def _mark_end_of_measurement(ax: Axes, tokens: float) -> None:
     place |= {"textcoords": "offset points", "color": MUTED, "fontsize": 8.0}
     ax.annotate("measured", (tokens, 1.0), (-5, 2), ha="right", **place)
     ax.annotate("extrapolated", (tokens, 1.0), (5, 2), ha="left", **place)
+
+
+def draw_weight_trend(data: WeightTrend) -> Figure:
+    """A line a domain over proposals, evenly spaced: what matters is the order."""
+    height = max(3.4, 0.19 * len(data.lines) + 1.4)
+    figure = new_figure(height)
+    ax = figure.subplots()
+    colours = [PALETTE[i % len(PALETTE)] for i in range(len(data.lines))]
+    for i, (line, colour) in enumerate(zip(data.lines, colours, strict=True)):
+        ys = [math.nan if w is None else w for w in line.weights]
+        ax.plot(ys, "o", ms=4.5, color=colour, ls=DASHES[i // len(PALETTE) % len(DASHES)])
+    n = len(data.proposals)
+    ticks = sorted({n - 1 - k for k in range(0, n, -(-n // _TREND_LABELS))})
+    ax.set_xticks(ticks, [data.proposals[k] for k in ticks])
+    ax.set_xlim(-0.1 * (n - 1), n - 1)
+    known = [w for line in data.lines for w in line.weights if w is not None]
+    ax.set_ylim(0, 1.08 * max(known))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+    ax.set_ylabel("share of training tokens")
+    ax.set_xlabel("proposal, oldest first (UTC)")
+    ended = [(line, c) for line, c in zip(data.lines, colours, strict=True) if line.weights[-1]]
+    label_ends(
+        ax,
+        [f"{shortened(line.domain, 26)}  {line.weights[-1]:.1%}" for line, _ in ended],
+        [line.weights[-1] or 0.0 for line, _ in ended],
+        [colour for _, colour in ended],
+        line_height=0.17 / (height - 0.8),
+    )
+    return figure
 
 
 def draw_loss_curves(data: LossCurves) -> Figure:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mixture_assets.report.pull import ReportData, Row
+from mixture_assets.report.trend import WeightTrend, weights_over_proposals
 
 Points = tuple[tuple[float, float], ...]
 
@@ -141,7 +142,7 @@ class DDOCurves:
     scales: tuple[str, ...]  # smallest first
 
 
-FigureData = WeightBars | WeightsOverScale | LossCurves | ObjectiveCurves | DDOCurves
+FigureData = WeightBars | WeightsOverScale | LossCurves | ObjectiveCurves | DDOCurves | WeightTrend
 
 
 def weight_bars(data: ReportData) -> WeightBars | None:
@@ -272,6 +273,7 @@ def _scale_fit(data: ReportData, fit: Row) -> ScaleFit:
 FIGURES: dict[str, Callable[[ReportData], FigureData | None]] = {
     "weights": weight_bars,
     "weights_over_scale": weights_over_scale,
+    "weights_over_proposals": weights_over_proposals,
     "ddo_curves": ddo_curves,
     "objective_curves": objective_curves,
     "loss_curves": loss_curves,

@@ -37,6 +37,7 @@ class ReportData:
     costs: Sequence[Row]  # by role
     domains: Sequence[Row]  # of the token sets that the runs were trained on
     tokenizers: Sequence[Row]
+    history: Sequence[Row]  # weight_history of the experiment up to this proposal, oldest first
 
     @property
     def proposal_id(self) -> str:
@@ -113,6 +114,7 @@ def _pull(ask: Ask, proposal_id: str, objective: Objective) -> ReportData:
         ),
         domains=_domains(ask, run_ids),
         tokenizers=_tokenizers(ask, run_ids),
+        history=_history(ask, proposal),
     )
 
 
@@ -212,3 +214,15 @@ def _tokenizers(ask: Ask, run_ids: Sequence[str]) -> list[dict[str, Any]]:
         "SELECT * FROM tokenizer WHERE tokenizer_id IN (SELECT spec->>'tokenizer' FROM run "
         f"WHERE run_id IN ({_texts(run_ids)})) ORDER BY tokenizer_id",
     )
+
+
+def _history(ask: Ask, proposal: Row) -> list[dict[str, Any]]:
+    """Weights of this and all earlier proposals of the experiment."""
+    rows = ask(
+        "SELECT proposal_id, created_at, domain, weight FROM weight_history "
+        f"WHERE experiment = {_text(proposal['experiment'])} "
+        "ORDER BY created_at NULLS FIRST, proposal_id, domain",
+    )
+    names = [row["proposal_id"] for row in rows]
+    last = max((i for i, n in enumerate(names) if n == proposal["proposal_id"]), default=-1)
+    return rows[: last + 1]

@@ -11,6 +11,7 @@ import pytest
 
 from mixture_assets.corpus import Workspace
 from mixture_assets.definitions import defs
+from mixture_assets.defs.jobs import all_domains
 from mixture_assets.defs.resources import Lab
 from mixture_assets.defs.server import register_domains
 
@@ -41,19 +42,22 @@ class Graph:
         return evaluation
 
     def execute(
-        self, selection: Any, *, partitioned: bool = True, raise_on_error: bool = True
+        self,
+        selection: Any,
+        *,
+        partitioned: bool = True,
+        raise_on_error: bool = True,
+        run_config: Any = None,
+        tags: dict[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        domains = self.instance.get_dynamic_partitions("domain")
-        tags = {
-            "dagster/asset_partition_range_start": domains[0],
-            "dagster/asset_partition_range_end": domains[-1],
-        }
+        tags = tags or (all_domains(self.instance) if partitioned else {})
         return dg.materialize(
             [*(defs.assets or []), *(defs.asset_checks or [])],
             selection=selection,
             instance=self.instance,
             resources={"lab": Lab(experiment=str(self.experiment))},
-            tags=tags if partitioned else {},
+            tags=tags,
+            run_config=run_config,
             raise_on_error=raise_on_error,
         )
 

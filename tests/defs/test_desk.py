@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from mixture_assets.cli import cli
 from mixture_assets.definitions import defs
-from mixture_assets.defs import desk
+from mixture_assets.defs import verbs
 from mixture_assets.defs.resources import Lab
 
 SQL = "SELECT purpose, count(*) AS n FROM run GROUP BY purpose ORDER BY purpose"
@@ -128,7 +128,7 @@ def test_a_file_that_is_not_there_is_named(tiny):
 
 
 def test_every_setting_has_a_description():
-    for verb in desk.verbs:
+    for verb in verbs.verbs:
         (step,) = verb.graph.node_defs
         fields = getattr(step.config_schema.config_type, "fields", {})
         for name, field in fields.items():
@@ -136,7 +136,7 @@ def test_every_setting_has_a_description():
     assert (
         sum(
             bool(getattr(v.graph.node_defs[0].config_schema.config_type, "fields", {}))
-            for v in desk.verbs
+            for v in verbs.verbs
         )
         == 3
     )

@@ -42,7 +42,7 @@ def tick(graph, moment=MONDAY):
 def test_every_job_says_what_it_does():
     names = [job.name for job in defs.jobs]
     assert {"prepare_data", "train_proxies", "fit_mixture", "train_full"} <= set(names)
-    assert {"evaluate", "write_records", "refit", "everything"} <= set(names)
+    assert {"evaluate", "write_records", "refit_mixture", "everything"} <= set(names)
     for job in defs.jobs:
         assert job.description, job.name
 
@@ -51,12 +51,14 @@ def test_the_stages_together_are_everything():
     found = [defs.resolve_job_def(n).asset_layer.executable_asset_keys for n in jobs.STAGES]
     everything = defs.resolve_job_def("everything").asset_layer.executable_asset_keys
     assert set().union(*found) == everything
-    without_refit = [keys for n, keys in zip(jobs.STAGES, found, strict=True) if n != "refit"]
+    without_refit = [
+        keys for n, keys in zip(jobs.STAGES, found, strict=True) if n != "refit_mixture"
+    ]
     assert sum(map(len, without_refit)) == len(everything)  # each asset in one stage
 
 
 def test_a_refit_trains_no_full_run():
-    keys = defs.resolve_job_def("refit").asset_layer.executable_asset_keys
+    keys = defs.resolve_job_def("refit_mixture").asset_layer.executable_asset_keys
     names = {key.to_user_string() for key in keys}
     assert "proposals" in names
     assert not names & {"full_run", "evaluation"}
@@ -102,7 +104,7 @@ def test_what_the_schedule_asks_for_covers_every_domain(fresh):
 def test_a_refit_with_nothing_new_trains_nothing(graph, tmp_path):
     again = graph.copy(tmp_path / "again")
     (request,) = tick(again).run_requests
-    job = repository(again.experiment).resolve_job_def("refit")
+    job = repository(again.experiment).resolve_job_def("refit_mixture")
     assert job.execute_in_process(instance=graph.instance, tags=request.tags).success
     assert graph.metadata("proxy_runs")["n_trained"] == 0
 

@@ -1,0 +1,281 @@
+"""Every verb of the desk: the library calls of the command line, on the same records.
+
+Put verbs here that ask. Steps that make something are assets; `gc` is the one that removes.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from mixture_assets import doctor as examination
+from mixture_assets import estimate, garbage, inputs, pipeline, reasons, summaries, tables
+from mixture_assets import refit as refitting
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.units import bytes_text
+from mixture_assets.corpus import build_corpus
+from mixture_assets.defs.desk import desk, listed
+from mixture_assets.defs.metadata import Metadata, table
+from mixture_assets.defs.resources import Lab
+from mixture_assets.difference import difference
+from mixture_assets.history import weight_history
+from mixture_assets.store import status as standing
+from mixture_assets.store.limits import MAX_MEMORY_BYTES
+from mixture_assets.store.query import query as ask
+
+# --- about the experiment ---------------------------------------------------------------------
+
+
+class Query(dg.Config):
+    """What `mixture query` is told."""
+
+    sql: str = Field(
+        default="SELECT * FROM leaderboard",
+        description="One SELECT over the tables and views of docs/store.md. It cannot write.",
+    )
+    max_rows: int = Field(default=200, ge=1, le=2000, description="Rows to show.")
+    timeout_seconds: float = Field(default=60.0, gt=0, description="How long it may take.")
+
+
+@desk
+def query(config: Query, lab: Lab) -> Metadata:
+    """Answer one read-only SQL query over the records. As `mixture query`."""
+    found = ask(
+        _asked_store(lab), config.sql, seconds=config.timeout_seconds, cap_bytes=MAX_MEMORY_BYTES
+    )
+    shown = found.rows[: config.max_rows]
+    return {
+        "n_rows": len(found.rows),
+        "n_rows_shown": len(shown),
+        "answer": table(found.columns, [["-" if v is None else v for v in row] for row in shown]),
+    }
+
+
+@desk
+def status(lab: Lab) -> Metadata:
+    """Count runs by state, and name the domains in quarantine. As `mixture status`."""
+    workspace = lab.open()
+    rows = standing.run_table(workspace.store)
+    bad = standing.quarantine_table(workspace.store, workspace.experiment.name)
+    failures = [(r["run_id"], r["label"], r["reason"]) for r in rows if r["status"] == "failed"]
+    return {
+        "n_runs": len(rows),
+        "n_failed": len(failures),
+        "runs": table(*standing.status_table(rows)),
+        "failures": table(("run", "label", "reason"), failures),
+        "quarantined": listed(bad),
+    }
+
+
+@desk
+def plan(lab: Lab) -> Metadata:
+    """Say what the experiment takes in runs, tokens, FLOPs, hours and disk. As `mixture plan`."""
+    rows = estimate.estimate(lab.open())
+    return {
+        "n_runs": sum(row.runs for row in rows),
+        "flops": sum(row.flops for row in rows),
+        "hours": sum(row.hours for row in rows),
+        "plan": table(*estimate.plan_table(rows)),
+    }
+
+
+@desk
+def propose(lab: Lab) -> Metadata:
+    """Weights from the proxy runs that are done; train nothing. As `mixture propose`."""
+    workspace = lab.open()
+    proposal_id, proposal = pipeline.propose(workspace, build_corpus(workspace))
+    return {
+        "proposal_id": proposal_id,
+        "weights": table(*summaries.weight_table(proposal)),
+        "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in proposal.notes) or "none"),
+    }
+
+
+@desk
+def refit_prices(lab: Lab) -> Metadata:
+    """Price the ways to new weights; start nothing. As `mixture refit`.
+
+    To go one, materialize `proxy_plan` with `way` in its launchpad, or start `refit_mixture`.
+    """
+    workspace = lab.open()
+    corpus = build_corpus(workspace)
+    options = refitting.price(workspace, corpus)
+    validity = refitting.run_validity(workspace, corpus, options)
+    lines = [f"- {refitting.option_line(option, is_chosen=False)}" for option in options]
+    return {
+        "n_ways": len(options),
+        "ways": dg.MetadataValue.md("\n".join(lines)),
+        "earlier_runs": table(*summaries.fate_table(validity)),
+    }
+
+
+# --- why weights are what they are ------------------------------------------------------------
+
+
+class History(dg.Config):
+    """What `mixture history` is told."""
+
+    domain: str = Field(default="", description="Only this one; empty for all.")
+
+
+@desk
+def history(config: History, lab: Lab) -> Metadata:
+    """Weights over proposals, with the change to the one before. As `mixture history`."""
+    workspace = lab.open()
+    rows = weight_history(workspace.store, workspace.experiment.name, config.domain)
+    columns = ("created_at", "proposal_id", "domain", "weight", "change", "natural_weight")
+    return {"n_rows": len(rows), "history": listed(rows, *columns)}
+
+
+class Why(dg.Config):
+    """What `mixture why` is told."""
+
+    domain: str = Field(description="Whose weight is to be explained.")
+    proposal: str = Field(default="", description="Its id or the beginning; empty for the latest.")
+
+
+@desk
+def why(config: Why, lab: Lab) -> Metadata:
+    """Follow a weight to its fits, runs, tokens, shards, code and cost. As `mixture why`."""
+    experiment = lab.open().experiment.name
+    found = reasons.reasons(_asked_store(lab), experiment, config.domain, config.proposal)
+    runs = [{"scale": fit["scale"]} | run for fit in found["fits"] for run in fit["runs"]]
+    curve = ("scale", "base_tokens", "optimum", "a", "b", "c", "residual_sd")
+    return {
+        "weight": listed([found["weight"]]),
+        "proposal": listed([found["proposal"]], "proposal_id", "created_at", "method", "objective"),
+        "fits": listed(found["fits"], *curve),
+        "runs": listed(runs, "scale", "run_id", "label", "x", "objective", "loss_nats", "flops"),
+        "token_sets": listed(found["token_sets"]),
+        "shards": listed(found["shards"]),
+        "code": listed([found["code"]] if found["code"] else []),
+        "cost": listed(found["cost"]),
+        "stale": listed(found["stale"]),
+    }
+
+
+class Diff(dg.Config):
+    """What `mixture diff` is told."""
+
+    a: str = Field(description="A run or a proposal: its id, or the beginning of it.")
+    b: str = Field(description="Another one of the same kind.")
+
+
+@desk
+def diff(config: Diff, lab: Lab) -> Metadata:
+    """Which inputs of two runs or proposals differ, and their results. As `mixture diff`."""
+    found = difference(lab.open().store, config.a, config.b)
+    return {
+        "kind": found["kind"],
+        "inputs": listed(found["inputs"]),
+        "results": listed(found["results"]),
+    }
+
+
+# --- the store and this machine ---------------------------------------------------------------
+
+
+@desk
+def doctor(lab: Lab) -> Metadata:
+    """Check device, memory, disk, versions, tokenizer engine and store. As `mixture doctor`."""
+    findings = examination.examine(lab.open().store)
+    return {
+        "n_to_fix": sum(not finding.is_ok for finding in findings),
+        "findings": table(*examination.findings_table(findings)),
+        "fixes": table(("check", "fix"), [(f.check, f.fix) for f in findings if f.fix]),
+    }
+
+
+class Gc(dg.Config):
+    """What `mixture gc` is told."""
+
+    delete: bool = Field(
+        default=False, description="Remove what is listed; without it nothing changes."
+    )
+    older_than_days: float = Field(default=7.0, ge=0, description="Days since the last change.")
+    models: bool = Field(default=False, description="Also models of finished proxy runs.")
+
+
+@desk
+def gc(config: Gc, lab: Lab) -> Metadata:
+    """List what nothing in the store refers to, or remove it. As `mixture gc`."""
+    store = lab.open().store
+    found = garbage.find_garbage(
+        store, older_than_days=config.older_than_days, models=config.models
+    )
+    freed = garbage.remove(store, found) if config.delete else 0
+    rows = [
+        (g.kind, str(g.path.relative_to(store)), bytes_text(g.n_bytes), g.reason) for g in found
+    ]
+    return {
+        "n_things": len(found),
+        "n_bytes": sum(g.n_bytes for g in found),
+        "freed_bytes": freed,
+        "garbage": table(("kind", "path below the store", "size", "why"), rows),
+    }
+
+
+# --- somebody's own numbers -------------------------------------------------------------------
+
+
+class Ddo(dg.Config):
+    """What `mixture ddo` is told."""
+
+    runs: str = Field(description="CSV on this machine: columns domain, factor and the objective.")
+    objective: str = Field(description="Column with the number to lower.")
+    floor: float = Field(default=0.2, gt=0, description="Least multiple of the base amount.")
+
+
+@desk
+def ddo(config: Ddo) -> Metadata:
+    """Fit and allocate from your own runs. As `mixture ddo`."""
+    answer = tables.ddo_from_csv(_file(config.runs), objective=config.objective, floor=config.floor)
+    return {"n_domains": len(answer["weights"]), "weights": table(*tables.ddo_table(answer))}
+
+
+class Extrapolate(dg.Config):
+    """What `mixture extrapolate` is told."""
+
+    optima: str = Field(
+        description='JSON on this machine: {"small": {domain: tokens}, "large": {...}}.'
+    )
+    tokens: float = Field(gt=0, description="Training tokens to predict for.")
+    rule: Literal["safe", "paper"] = Field(default="safe", description="How growth is carried on.")
+    floor: float = Field(default=0.2, gt=0, description="Of the uniform share, as in DDO.")
+
+
+@desk
+def extrapolate(config: Extrapolate) -> Metadata:
+    """Carry best tokens per domain from two scales to a budget. As `mixture extrapolate`."""
+    answer = tables.extrapolate_from_json(
+        _file(config.optima), budget_tokens=config.tokens, rule=config.rule, floor=config.floor
+    )
+    return {
+        "n_domains": len(answer["weights"]),
+        "held_at_the_larger_scale": ", ".join(answer["held"]) or "none",
+        "weights": table(*tables.extrapolate_table(answer)),
+    }
+
+
+def _file(name: str) -> Path:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise MixtureError(f"there is no file {name!r}", hint="give its path on this machine")
+    return path
+
+
+def _asked_store(lab: Lab) -> Path:
+    """The store, told first what the experiment file says today."""
+    workspace = lab.open()
+    if workspace.store.is_dir():
+        inputs.record_settings(workspace.experiment)
+    return workspace.store
+
+
+verbs = [
+    *(query, status, plan, propose, refit_prices),
+    *(history, why, diff),
+    *(doctor, gc),
+    *(ddo, extrapolate),
+]
