@@ -219,7 +219,8 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
         return int(value)  # 5e9 is a float in TOML
     if hint is float and type(value) is int:
         return float(value)
-    kind = getattr(hint, "__name__", str(hint))
+    is_table = dataclasses.is_dataclass(hint) or typing.get_origin(hint) is Mapping
+    kind = "a table" if is_table else getattr(hint, "__name__", str(hint))
     if not (isinstance(hint, type) and type(value) is hint):
         raise MixtureError(f"{where} must be {kind}, got {value!r:.80}")
     if type(value) is float and not math.isfinite(value) and not where.endswith("max_epochs"):

@@ -74,6 +74,8 @@ def test_a_tokenizer_beside_the_file_is_found_and_a_hub_name_is_left_alone(tmp_p
         (MINIMAL + "[model]\ncontext = 4096", "model: context must be from 1 to"),
         (MINIMAL + "[proxy]\nevaluations = 0", "evaluations must be > 0"),
         ("[data]\nroot='x'\n[full]\nbudget_tokens=1", "lacks 'name'"),
+        ("compute = 3" + MINIMAL, "compute must be a table, got 3"),
+        (MINIMAL + "weights = 3", "weights must be a table, got 3"),
         ("name = ", "is not valid TOML"),
         ("x = " + "[" * 5000, "is not valid TOML"),
         ("x = " + "9" * 5000, "is not valid TOML"),
