@@ -39,9 +39,10 @@ def estimate(workspace: Workspace) -> list[PlanRow]:
     rows = []
     first = Search(way="full", domains=dict.fromkeys(domains, ""), base=dict.fromkeys(domains, ""))
     method = method_of(e, first)
+    labels = method.labels(problem)
     by_scale: dict[str, list[ProxyRun]] = {}
     for run in method.plan(problem):
-        scale = method.labels(problem)[run.digest].partition(" ")[0]
+        scale = labels[run.digest].partition(" ")[0]
         by_scale.setdefault(scale, []).append(run)
     for scale, runs in by_scale.items():
         tokens = sum(run.budget_tokens for run in runs)
