@@ -60,6 +60,17 @@ def rows(server, run):
     return query(server.experiment.parent / "store", sql).to_dicts()
 
 
+def train_for_long(experiment):
+    """Budgets that no test waits for."""
+    settings = experiment.read_text().replace("[2048, 6144]", "[20_000_000, 60_000_000]")
+    experiment.write_text(settings.replace("max_epochs = 20", "max_epochs = 1e6"))
+
+
+def stop_run(server, run):
+    server.ask("mutation($id: String!) { terminateRun(runId: $id) { __typename } }", id=run)
+    ended(server, run, "CANCELED", seconds=60)
+
+
 def kill_everything(experiment):
     """As a power cut: every process of this server, at once, without a word."""
     home = str((experiment.parent / "dagster_home").resolve())
@@ -116,9 +127,22 @@ def fail_for_a_reason(server, page):
     page.screenshot(path=server.pictures / "failed_run.png")
 
 
+def test_two_trainings_at_once_take_turns(experiment):
+    """Both are launched before either has begun; the second waits in the queue."""
+    train_for_long(experiment)
+    with serving(experiment) as server:
+        pair = [launch(server, "proxy_plan", "proxy_runs") for _ in range(2)]
+        wait_until(server.workers, "a training", seconds=180)
+        found = sorted((status(server, run), run) for run in pair)
+        assert [state for state, _ in found] == ["QUEUED", "STARTED"]
+        first, second = found[1][1], found[0][1]
+        stop_run(server, first)
+        wait_until(lambda: status(server, second) == "STARTED", "its turn", seconds=90)
+        stop_run(server, second)
+
+
 def test_a_run_that_a_power_cut_ended_is_ended_and_started_again(experiment):
-    settings = experiment.read_text().replace("[2048, 6144]", "[20_000_000, 60_000_000]")
-    experiment.write_text(settings.replace("max_epochs = 20", "max_epochs = 1e6"))
+    train_for_long(experiment)
     with serving(experiment) as server:
         run = launch(server, "proxy_plan", "proxy_runs")
         wait_until(server.workers, "a training", seconds=180)
@@ -132,8 +156,7 @@ def test_a_run_that_a_power_cut_ended_is_ended_and_started_again(experiment):
         again = wait_until(lambda: retry_of(server, run), "a retry", seconds=120)
         # The dead run's slot in the pool `training` was freed.
         wait_until(server.workers, "the training of the retry", seconds=180)
-        server.ask("mutation($id: String!) { terminateRun(runId: $id) { __typename } }", id=again)
-        ended(server, again, "CANCELED", seconds=60)
+        stop_run(server, again)
         (row,) = wait_until(lambda: rows(server, again), "a row", seconds=120)
         assert (row["status"], row["run_attempt"]) == ("cancelled", 2)
 
