@@ -33,6 +33,12 @@ def of_tokens() -> dict[str, dg.TableSchema]:
     return {"dagster/column_schema": TOKENS}
 
 
+def of_validation() -> dict[str, dg.TableSchema]:
+    """Metadata with the columns of a validation set."""
+    kept = [column for column in TOKENS.columns if column.name != "n_tokens"]
+    return {"dagster/column_schema": dg.TableSchema(columns=kept)}
+
+
 def _notes(name: str) -> dict[str, str]:
     """Column -> its comment in schema.sql."""
     body = database.schema_sql().split(f"CREATE TABLE {name} (")[1].split("\n);")[0]

@@ -92,7 +92,7 @@ def tokens(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
     deps=[tokens, domains],
     group_name="data",
     kinds={"parquet"},
-    metadata=columns.of_tokens(),
+    metadata=columns.of_validation(),
 )
 def validation_set(lab: Lab) -> dg.MaterializeResult[None]:
     """Documents that every run is measured on and none is trained on, chosen by content.

@@ -149,7 +149,12 @@ def draw_weight_trend(data: WeightTrend) -> Figure:
     colours = [PALETTE[i % len(PALETTE)] for i in range(len(data.lines))]
     for i, (line, colour) in enumerate(zip(data.lines, colours, strict=True)):
         ys = [math.nan if w is None else w for w in line.weights]
-        ax.plot(ys, "o", ms=4.5, color=colour, ls=DASHES[i // len(PALETTE) % len(DASHES)])
+        dashes = DASHES[i // len(PALETTE) % len(DASHES)]
+        ax.plot(ys, "o", ms=4.5, color=colour, ls=dashes, clip_on=False)
+        if line.weights[-1] is None:  # gone: its name stands where it ends
+            last = max(k for k, w in enumerate(line.weights) if w is not None)
+            name = shortened(line.domain, 26)
+            ax.annotate(name, (last, ys[last]), (7, 0), textcoords="offset points", va="center")
     n = len(data.proposals)
     ticks = sorted({n - 1 - k for k in range(0, n, -(-n // _TREND_LABELS))})
     ax.set_xticks(ticks, [data.proposals[k] for k in ticks])

@@ -3,29 +3,26 @@
 import json
 from pathlib import Path
 
-import dagster as dg
 import pytest
 from click.testing import CliRunner
 
 from mixture_assets.cli import cli
-from mixture_assets.definitions import defs
 from mixture_assets.defs import verbs
 from mixture_assets.defs.resources import Lab
 
+JOBS = {verb.name: verb for verb in verbs.verbs}
 SQL = "SELECT purpose, count(*) AS n FROM run GROUP BY purpose ORDER BY purpose"
 
 
 def run(name, experiment, config=None, *, raise_on_error=True):
     """Run one verb's job as the launchpad does."""
-    repository = dg.Definitions(
-        jobs=defs.jobs,
-        assets=defs.assets,
-        resources={"lab": Lab(experiment=str(experiment))},
-        executor=dg.in_process_executor,
-    )
-    job = repository.resolve_job_def(f"desk_{name}")
+    job = JOBS[f"desk_{name}"]
     settings = {"ops": {name: {"config": config}}} if config else {}
-    return job.execute_in_process(run_config=settings, raise_on_error=raise_on_error)
+    return job.execute_in_process(
+        run_config=settings,
+        raise_on_error=raise_on_error,
+        resources={"lab": Lab(experiment=str(experiment))},
+    )
 
 
 def answer(name, experiment, config=None):
@@ -128,18 +125,59 @@ def test_a_file_that_is_not_there_is_named(tiny):
 
 
 def test_every_setting_has_a_description():
+    with_settings = []
     for verb in verbs.verbs:
+        assert verb.description, verb.name
         (step,) = verb.graph.node_defs
         fields = getattr(step.config_schema.config_type, "fields", {})
         for name, field in fields.items():
             assert field.description, f"{verb.name}: {name}"
-    assert (
-        sum(
-            bool(getattr(v.graph.node_defs[0].config_schema.config_type, "fields", {}))
-            for v in verbs.verbs
-        )
-        == 3
-    )
+        with_settings += [verb.name.removeprefix("desk_")] if fields else []
+    expected = {"query", "history", "why", "diff", "gc", "ddo", "extrapolate"}
+    assert set(with_settings) == expected
+
+
+def test_every_verb_of_the_command_line_that_asks_is_on_the_desk():
+    makes = {"demo", "run", "report", "ui", "refit"}  # assets; `refit` prices on the desk
+    names = {name.removeprefix("desk_") for name in JOBS}
+    assert set(cli.commands) - makes <= names
+
+
+def test_a_weight_is_explained_by_the_runs_that_it_rests_on(graph):
+    found = answer("why", graph.experiment, {"domain": "plants"})
+    expected = told("why", "plants", "--experiment", str(graph.experiment))
+    ids = {run["run_id"] for fit in expected["fits"] for run in fit["runs"]}
+    assert {row[1] for row in cells(found["runs"])[2:]} == ids
+    assert len(ids) > 4
+
+
+def test_history_has_every_domain_of_the_proposal(graph):
+    found = answer("history", graph.experiment)
+    assert {row[2] for row in cells(found["history"])[2:]} == {"animals", "numbers", "plants"}
+
+
+def test_two_runs_differ_in_their_seed(graph):
+    sql = "SELECT run_id FROM run WHERE mixture_name = 'natural' AND purpose = 'full'"
+    a, b = (r["run_id"] for r in told("query", sql, "--experiment", str(graph.experiment)))
+    found = answer("diff", graph.experiment, {"a": a, "b": b})
+    assert found["kind"] == "run"
+    assert "seed" in found["inputs"]
+
+
+def test_nothing_is_removed_unless_asked(broken):
+    orphan = broken.store / "logs" / "worker-1-1.log"
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_text("x" * 100)
+    before = sorted(broken.store.rglob("*"))
+    found = answer("gc", broken.experiment, {"older_than_days": 0.0})
+    assert found["freed_bytes"] == 0
+    assert sorted(broken.store.rglob("*")) == before
+
+
+def test_the_ways_of_a_refit_are_priced(graph):
+    found = answer("refit_prices", graph.experiment)
+    expected = told("refit", "--experiment", str(graph.experiment))
+    assert found["n_ways"] == len(expected["options"])
 
 
 def test_no_answer_is_kept_in_a_file(graph, tmp_path, monkeypatch):

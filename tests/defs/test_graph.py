@@ -76,7 +76,7 @@ def test_every_check_passed(graph):
 
 def test_the_report_and_the_weights_are_files(graph):
     report = graph.metadata("report")
-    assert Path(report["file"]).read_text().startswith("<!DOCTYPE html>")
+    assert Path(report["file"]).read_text().startswith("<!doctype html>")
     assert "## Weights" in report["page"]
     assert "](weights.png)" not in report["page"]  # the figures lie beside the file
     weights = json.loads(open(graph.metadata("chosen_mixture")["file"]).read())["weights"]

@@ -1,11 +1,10 @@
 """Jobs, launched as the pages and the schedule launch them; pools that hold one at a time."""
 
 import datetime
-import subprocess
-import sys
 
 import dagster as dg
 import pytest
+from dagster._core.instance.config import PoolGranularity
 
 from mixture_assets.definitions import defs
 from mixture_assets.defs import jobs
@@ -16,16 +15,14 @@ from mixture_assets.defs.server import prepare_home
 MONDAY = datetime.datetime(2026, 11, 23, 3, tzinfo=datetime.UTC)
 
 
-def repository(experiment):
-    """The definitions on another experiment."""
-    return dg.Definitions(
-        assets=defs.assets,
-        asset_checks=defs.asset_checks,
-        jobs=defs.jobs,
-        schedules=defs.schedules,
-        resources={"lab": Lab(experiment=str(experiment))},
-        executor=dg.in_process_executor,
-    )
+REFIT = defs.resolve_job_def("refit_mixture")
+PREPARE = defs.resolve_job_def("prepare_data")
+
+
+def execute(job, graph, tags):
+    """Run a job of the definitions on another experiment."""
+    lab = Lab(experiment=str(graph.experiment))
+    return job.execute_in_process(instance=graph.instance, tags=tags, resources={"lab": lab})
 
 
 def tick(graph, moment=MONDAY):
@@ -34,7 +31,6 @@ def tick(graph, moment=MONDAY):
         instance=graph.instance,
         scheduled_execution_time=moment,
         resources={"lab": Lab(experiment=str(graph.experiment))},
-        repository_def=repository(graph.experiment).get_repository_def(),
     )
     return jobs.refit_weekly.evaluate_tick(context)
 
@@ -90,8 +86,7 @@ def test_a_tick_without_domains_says_why_nothing_starts(instance, tiny, fresh):
 def test_what_the_schedule_asks_for_covers_every_domain(fresh):
     """The request's tags on a job that mixes assets with and without partitions."""
     (request,) = tick(fresh).run_requests
-    job = repository(fresh.experiment).resolve_job_def("prepare_data")
-    result = job.execute_in_process(instance=fresh.instance, tags=request.tags)
+    result = execute(PREPARE, fresh, request.tags)
     assert result.success
     for name in ("shards", "tokens"):
         made = fresh.instance.get_materialized_partitions(dg.AssetKey(name))
@@ -104,38 +99,19 @@ def test_what_the_schedule_asks_for_covers_every_domain(fresh):
 def test_a_refit_with_nothing_new_trains_nothing(graph, tmp_path):
     again = graph.copy(tmp_path / "again")
     (request,) = tick(again).run_requests
-    job = repository(again.experiment).resolve_job_def("refit_mixture")
-    assert job.execute_in_process(instance=graph.instance, tags=request.tags).success
+    assert execute(REFIT, again, request.tags).success
     assert graph.metadata("proxy_runs")["n_trained"] == 0
 
 
-SLOW_RUN = """
-import sys, time
-import dagster as dg
-from mixture_assets.defs.steps import asset
+def test_the_pool_holds_one_run_at_a_time(tmp_path):
+    """Run by run, not step by step: two steps that ask at once may both be let in by SQLite.
 
-@asset(pool="{pool}")
-def slow():
-    began = time.time()
-    time.sleep(1.5)
-    print("span", began, time.time())
-
-with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
-    assert dg.materialize([slow], instance=instance).success
-"""
-
-
-def test_two_runs_at_once_wait_for_each_other(tmp_path):
-    """Two processes, with the settings that `mixture ui` writes: one trains, one waits."""
-    home = prepare_home(tmp_path / "home")
-    with dg.DagsterInstance.from_config(str(home)):
-        pass  # creates the databases
-    command = [sys.executable, "-W", "ignore", "-c", SLOW_RUN.format(pool=TRAINING_POOL), home]
-    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [run.communicate(timeout=60)[0].split() for run in runs]
-    assert [run.returncode for run in runs] == [0, 0]
-    (_, first_end), (second_begin, _) = sorted(tuple(map(float, a[-2:])) for a in answers)
-    assert second_begin >= first_end
+    That runs do wait is in tests/test_workplace.py.
+    """
+    with dg.DagsterInstance.from_config(str(prepare_home(tmp_path / "home"))) as instance:
+        config = instance.event_log_storage.get_pool_config()
+        assert config.default_pool_limit == 1
+        assert config.pool_granularity is PoolGranularity.RUN
 
 
 @pytest.mark.parametrize("name", ["proxy_runs", "full_run"])

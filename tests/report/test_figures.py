@@ -1,3 +1,5 @@
+import dataclasses
+import datetime
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -27,8 +29,22 @@ from mixture_assets.report.images import page_images, small_png
 from mixture_assets.report.page import figure_png
 from mixture_assets.report.pull import ReportData, pull
 from mixture_assets.report.style import PAPER, shortened
+from mixture_assets.report.trend import weights_over_proposals
 from mixture_assets.store.query import query
 from tests.report.conftest import BUDGET, DOMAINS, Example
+
+HISTORY = [  # code shrinks, law comes with the third proposal
+    {
+        "proposal_id": f"{i}00000000000000{i}",
+        "created_at": datetime.datetime(2026, 1, 1 + i, 12),
+        "domain": domain,
+        "weight": weight,
+    }
+    for i, weights in enumerate(
+        [{"code": 0.7, "prose": 0.3}, {"code": 0.6, "prose": 0.4}, {"code": 0.5, "law": 0.5}]
+    )
+    for domain, weight in weights.items()
+]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +160,7 @@ def test_no_full_runs_and_no_fits_mean_no_figure(make_example: Callable[..., Exa
         costs=[],
         domains=[],
         tokenizers=[],
+        history=[],
     )
     assert weights_over_scale(bare) is None
     assert ddo_curves(bare) is None
@@ -151,12 +168,40 @@ def test_no_full_runs_and_no_fits_mean_no_figure(make_example: Callable[..., Exa
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_small_pngs_fit_into_dagsters_metadata(data: ReportData, name: str) -> None:
-    figure = FIGURES[name](data)
+    figure = FIGURES[name](dataclasses.replace(data, history=HISTORY))
     assert figure is not None
     content = small_png(figure)
     assert content.startswith(b"\x89PNG")
     assert len(content) < 60_000
     assert content == small_png(figure)
+
+
+def test_a_trend_has_every_domain_of_every_proposal_in_time_order(data: ReportData) -> None:
+    trend = weights_over_proposals(dataclasses.replace(data, history=HISTORY))
+    assert trend is not None
+    assert [label.split("\n")[1] for label in trend.proposals] == ["0000", "1000", "2000"]
+    assert {line.domain: line.weights for line in trend.lines} == {
+        "code": (0.7, 0.6, 0.5),
+        "law": (None, None, 0.5),
+        "prose": (0.3, 0.4, None),
+    }
+
+
+def test_one_proposal_is_no_trend(data: ReportData, example: Example) -> None:
+    assert {row["proposal_id"] for row in data.history} == {example.proposal_id}
+    assert weights_over_proposals(data) is None
+
+
+def test_a_trend_shows_the_newest_proposals(data: ReportData) -> None:
+    many = [
+        row | {"proposal_id": f"{k:04}", "weight": k / 100}
+        for k in range(40)
+        for row in HISTORY[:1]
+    ]
+    trend = weights_over_proposals(dataclasses.replace(data, history=many))
+    assert trend is not None
+    (line,) = trend.lines
+    assert line.weights == tuple(k / 100 for k in range(16, 40))
 
 
 def test_figure_png_reads_the_store(example: Example, data: ReportData) -> None:
