@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixture_assets import choice, corpus
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.core.experiment import load_experiment
 from mixture_assets.core.names import validate_domain
 from mixture_assets.core.run import ModelSpec
@@ -141,8 +141,8 @@ def test_a_poisoned_checkpoint_is_not_unpickled(tmp_path: Path) -> None:
     optimizer = build_optimizer(model, _training())
     mark = tmp_path / "mark"
     (tmp_path / "latest.safetensors").write_bytes(pickle.dumps(Poison(mark)))
-    with pytest.raises(Exception, match=r"[Hh]eader|safetensors"):
-        load_checkpoint(tmp_path, model, optimizer)
+    with pytest.warns(MixtureWarning):  # it starts from step 0
+        assert load_checkpoint(tmp_path, model, optimizer) is None
     assert not mark.exists()
 
 

@@ -68,4 +68,6 @@ def is_small(experiment: Experiment) -> bool:
 
 
 def files(folder: Path) -> set[Path]:
-    return set(folder.rglob("*"))
+    """All but the notes of what experiment files say, which every look at one writes whole."""
+    notes = folder / "records" / "experiment_input"
+    return {p for p in folder.rglob("*") if notes not in (p, *p.parents) and p != notes.parent}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.core.experiment import load_experiment
-from mixture_assets.data.landing import landed_domains
+from mixture_assets.data.landing import look
 from mixture_assets.data.readers import document_lists
 from mixture_assets.data.shards import discover
 from tests.fuzz.endings import Endings, check_error, fuzz_settings
@@ -45,7 +45,7 @@ def test_any_name_of_a_file_or_folder_is_read_or_refused(
     (root / "raw" / folder).mkdir(parents=True)
     for number, name in enumerate(names):
         (root / "raw" / folder / (name + extension)).write_bytes(b'{"text": "%d"}\n' % number)
-    landed_domains(str(root / "raw"))
+    look(str(root / "raw"))
     found = Endings("names").of(lambda: discover(str(root / "raw"), cache=root / "shards.json"))
     for shard in (found or {}).get(folder, []):
         own = [i for i, name in enumerate(names) if Path(shard.url).name == name + extension]
@@ -66,7 +66,7 @@ def names(raw: Path) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MixtureWarning)  # of a link to nothing
         found = discover(str(raw), cache=raw.parent / "shards.json")
-        landed_domains(str(raw))
+        look(str(raw))
     return [shard.name for shard in found["books"]]
 
 
@@ -112,6 +112,7 @@ def _bomb(path: Path) -> None:
 _READ = """
 import resource, sys
 from mixture_assets.core.errors import MixtureError, MixtureWarning
+from mixture_assets.data.landing import look
 from mixture_assets.data.readers import document_lists
 from mixture_assets.data.shards import discover
 (shard,) = discover(sys.argv[1], cache=__import__("pathlib").Path(sys.argv[2]))["books"]
