@@ -91,6 +91,14 @@ def _look_local(root: Path) -> Root:
     return Root(True, folders, changed_at)
 
 
+def _stat_of_file(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Of what a link leads to; None for one that leads to itself, and for what is no file."""
+    try:
+        return entry.stat() if entry.is_file() else None
+    except OSError:
+        return None
+
+
 def _files(folder: str, below: str = "") -> Iterator[_Entry]:
     """Files and folders; a link counts as what it leads to, and one to a folder as nothing.
 
@@ -103,8 +111,7 @@ def _files(folder: str, below: str = "") -> Iterator[_Entry]:
                 name = f"{below}/{entry.name}" if below else entry.name
                 if entry.is_dir(follow_symlinks=False):
                     yield from _files(entry.path, name)
-                elif entry.is_file():
-                    found = entry.stat()
+                elif found := _stat_of_file(entry):
                     yield _Entry(name, found.st_ctime, found.st_size, str(found.st_mtime_ns))
     except FileNotFoundError:
         return  # it went while we looked: its folder has changed, which the next look sees
