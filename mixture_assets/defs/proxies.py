@@ -70,7 +70,6 @@ def proxy_plan(
     group_name="proxy",
     kinds={"pytorch"},
     pool=TRAINING_POOL,
-    retry_policy=None,
     metadata=columns.of_table("run"),
 )
 def proxy_runs(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[None]:

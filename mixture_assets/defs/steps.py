@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MachineError, MixtureError
 from mixture_assets.core.run import TRAINING_VERSION
 
 OWNERS_VARIABLE = "MIXTURE_OWNERS"
@@ -23,19 +23,44 @@ WAY_TAG = "mixture/refit_way"  # full, extend or reuse
 CODE_TAG = "mixture/code"  # as in the column code_version of table `run`
 
 # For faults of the machine: a full disk that empties, memory that comes back, a network file
-# system that returns. Waits about 10 s, then 20 s.
+# system that returns. Waits about 10 s, then 30 s.
 RETRIES = dg.RetryPolicy(
     max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
 
 
-def asset(**options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+def asset(
+    retries: dg.RetryPolicy = RETRIES, **options: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """`dagster.asset` whose faults are tried again, and whose user's mistakes are not."""
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
-        return dg.asset(**{"retry_policy": RETRIES} | options)(ending_well(function))
+        made: dg.AssetsDefinition = dg.asset(**options)(
+            trying_again(ending_well(function), retries)
+        )
+        return made
 
     return decorate
+
+
+def trying_again(function: Callable[..., Any], retries: dg.RetryPolicy) -> Callable[..., Any]:
+    """A step's function whose faults ask for another attempt.
+
+    Not Dagster's `retry_policy`: under one, a run that somebody terminates is tried again too.
+    """
+
+    @functools.wraps(function)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (dg.Failure, dg.DagsterError):
+            raise
+        except Exception as error:
+            attempt = dg.OpExecutionContext.get().retry_number + 1
+            wait = retries.calculate_delay(attempt)
+            raise dg.RetryRequested(retries.max_retries, seconds_to_wait=wait) from error
+
+    return step
 
 
 def ending_well(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,6 +75,8 @@ def ending_well(function: Callable[..., Any]) -> Callable[..., Any]:
             if "lab" in kwargs:
                 tag_run(dg.OpExecutionContext.get(), lab_tags(kwargs["lab"]))
             return function(*args, **kwargs)
+        except MachineError:
+            raise
         except MixtureError as error:
             hint = {"hint": error.hint} if error.hint else {}
             raise dg.Failure(

@@ -54,7 +54,6 @@ def _require(asked: Sequence[object], known: set[Any], what: str) -> None:
     group_name="training",
     kinds={"pytorch"},
     pool=TRAINING_POOL,
-    retry_policy=None,
     metadata=columns.of_table("run"),
 )
 def full_run(

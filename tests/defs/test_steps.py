@@ -6,7 +6,7 @@ import shutil
 import dagster as dg
 import pytest
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MachineError, MixtureError
 from mixture_assets.definitions import defs
 from mixture_assets.defs.steps import RETRIES, asset, owned
 
@@ -17,7 +17,7 @@ def attempts_at(error, n_failures, instance):
     """Run a step that raises some times; returns the result and how often it was begun."""
     begun = []
 
-    @asset(retry_policy=AT_ONCE)
+    @asset(retries=AT_ONCE)
     def step():
         begun.append(1)
         if len(begun) <= n_failures:
@@ -67,15 +67,44 @@ def test_a_real_asset_ends_at_once_when_its_domain_is_gone(fresh):
     assert "STEP_UP_FOR_RETRY" not in kinds
 
 
-def test_every_asset_waits_longer_from_one_attempt_to_the_next():
+def test_the_second_wait_is_longer_than_the_first(instance):
+    @asset(retries=dg.RetryPolicy(max_retries=2, delay=0.2, backoff=dg.Backoff.EXPONENTIAL))
+    def step():
+        raise OSError("broken disk")
+
+    result = dg.materialize([step], instance=instance, raise_on_error=False)
+    waits = [e.step_retry_data.seconds_to_wait for e in result.all_events if e.is_step_up_for_retry]
+    assert waits == pytest.approx([0.2, 0.6])
+
+
+def test_the_retries_of_our_assets_back_off():
+    assert RETRIES.max_retries == 2
+    assert RETRIES.backoff is dg.Backoff.EXPONENTIAL
+    assert RETRIES.calculate_delay(2) > RETRIES.calculate_delay(1) / 2 > 0
+
+
+def test_no_asset_has_dagsters_own_policy_which_would_retry_a_terminated_run():
     made = [a for a in defs.assets if not isinstance(a, dg.AssetSpec)]
     assert made
-    for definition in made:
-        policy = definition.op.retry_policy
-        assert policy.max_retries == 2, definition.key
-        waits = [policy.calculate_delay(attempt) for attempt in (1, 2)]
-        assert 0 < waits[0] <= 2 * policy.delay
-        assert policy.backoff is dg.Backoff.EXPONENTIAL
+    assert [a.key for a in made if a.op.retry_policy is not None] == []
+
+
+def test_a_full_disk_is_a_fault_though_it_is_told_in_one_sentence(instance):
+    _, n_attempts = attempts_at(MachineError("no space left"), 99, instance)
+    assert n_attempts == 3
+
+
+def test_an_interruption_is_no_fault(instance):
+    begun = []
+
+    @asset(retries=AT_ONCE)
+    def step():
+        begun.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dg.materialize([step], instance=instance)
+    assert len(begun) == 1
 
 
 def test_a_run_is_tagged_with_experiment_and_code(fresh):
