@@ -223,7 +223,7 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     kind = "a table" if is_table else getattr(hint, "__name__", str(hint))
     if not (isinstance(hint, type) and type(value) is hint):
         raise MixtureError(f"{where} must be {kind}, got {value!r:.80}")
-    if type(value) is float and not math.isfinite(value) and not where.endswith("max_epochs"):
+    if type(value) is float and not math.isfinite(value):
         raise MixtureError(f"{where} must be a finite number, got {value}")
     return value
 

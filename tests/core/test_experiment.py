@@ -112,9 +112,9 @@ def test_every_mistake_is_named(tmp_path, text, message):
         load_experiment(write(tmp_path, text))
 
 
-def test_no_cap_on_epochs_can_be_said(tmp_path):
-    experiment = load_experiment(write(tmp_path, MINIMAL + "[constraints]\nmax_epochs = inf"))
-    assert experiment.constraints.max_epochs == float("inf")
+def test_an_endless_number_of_epochs_is_refused_since_no_digest_can_say_it(tmp_path):
+    with pytest.raises(MixtureError, match="max_epochs must be a finite number, got inf"):
+        load_experiment(write(tmp_path, MINIMAL + "[constraints]\nmax_epochs = inf"))
 
 
 def test_a_missing_file_is_named(tmp_path):
