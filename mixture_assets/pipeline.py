@@ -15,7 +15,7 @@ from typing import Any
 
 from mixture_assets.compute.pool import PoolReport, default_workers, run_pool
 from mixture_assets.core.digest import digest
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MachineError, MixtureError
 from mixture_assets.core.experiment import Experiment, Way
 from mixture_assets.core.problem import Proposal, ProxyResult
 from mixture_assets.core.units import flops_text
@@ -73,7 +73,12 @@ def train(
     *,
     on_settled: Callable[[PlannedRun], None] = lambda run: None,
 ) -> PoolReport:
-    """Train what has no result yet. MixtureError if a run failed: its row says why."""
+    """Train what has no result yet.
+
+    Raises:
+        MachineError: Runs failed by faults of the machine alone, such as a full disk.
+        MixtureError: A run failed otherwise: its row says why.
+    """
     create_runs(workspace, planned)
     by_id = {run.run_id: run for run in planned}
     compute = workspace.experiment.compute
@@ -86,8 +91,10 @@ def train(
     )
     ingest(workspace.store)
     if report.failed:
-        run_id, reason = next(iter(report.failed.items()))
-        raise MixtureError(
+        own = [r for r in report.failed if r not in report.of_machine]
+        run_id = (own or list(report.failed))[0]
+        reason = report.failed[run_id]
+        raise (MixtureError if own else MachineError)(
             f"{len(report.failed)} of {len(by_id)} runs failed: {by_id[run_id].label!r}: {reason}",
             hint="`mixture status` lists them; start again to retry them",
         )

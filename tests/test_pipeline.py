@@ -1,12 +1,6 @@
 """The main job, end to end, on a tiny experiment."""
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from click.testing import CliRunner
@@ -154,43 +148,3 @@ def test_whole_tokens_sum_to_the_budget():
     tokens = mixture.split(1000)
     assert sum(tokens.values()) == 1000
     assert sorted(tokens.values()) == [333, 333, 334]
-
-
-def test_the_main_job_survives_sigkill_at_random_moments(finished, tmp_path, tiny_template):
-    """Killed again and again, then left alone: the same weights and losses as undisturbed."""
-    import shutil
-
-    _, undisturbed = finished
-    folder = tmp_path / "tiny"
-    shutil.copytree(tiny_template, folder)
-    program = "from mixture_assets.cli import main; main()"
-    command = [
-        sys.executable,
-        "-c",
-        program,
-        "run",
-        "--experiment",
-        str(folder / "tiny.toml"),
-        "--json",
-    ]
-    rng = random.Random(7)
-    environment = os.environ | {"MIXTURE_CHECKPOINT_SECONDS": "0.1"}
-    n_killed = 0
-    for _ in range(4):
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            env=environment,
-        )
-        time.sleep(rng.uniform(2, 12))
-        n_killed += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert n_killed >= 2, "it was over before it could be killed"
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["proposal"] == undisturbed["proposal"]
-    assert answer["full_runs"] == undisturbed["full_runs"]

@@ -34,6 +34,7 @@ class PoolReport:
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # run -> reason
+    of_machine: set[str] = field(default_factory=set)  # failed ones that may do later
     already_done: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -103,6 +104,8 @@ def _record(report: PoolReport, run_id: str, folder: RunFolder) -> None:
         report.done.append(run_id)
     else:
         report.failed[run_id] = failure["reason"]
+        if failure.get("is_of_machine"):
+            report.of_machine.add(run_id)
 
 
 class _Pool:

@@ -4,17 +4,20 @@ Two sensors write the row; the reaper ends runs whose process is gone, so that `
 dagster.yaml starts them again.
 """
 
+import contextlib
 import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psutil
 from dagster import DagsterEventType as Kind
 
+from mixture_assets.core.errors import MixtureError
 from mixture_assets.defs.resources import Lab
-from mixture_assets.defs.steps import EXPERIMENT_TAG
+from mixture_assets.defs.steps import EXPERIMENT_TAG, STORE_TAG
 from mixture_assets.store.records import write_record
 
 _RETRY_TAG = "dagster/retry_number"
@@ -46,14 +49,19 @@ def cancelled(context: dg.RunStatusSensorContext, lab: Lab) -> None:
 
 def record(context: dg.RunStatusSensorContext, lab: Lab, status: str) -> None:
     """Write the row of one ended run, from its events alone."""
-    workspace, run = lab.open(), context.dagster_run
+    run = context.dagster_run
+    home = _home(context.instance, run, lab)
+    if home is None:
+        context.log.warning("no row about run %s: its store was never known", run.run_id)
+        return
+    experiment, store = home
     events = _events(context.instance, run.run_id)
     ending = _why(events, context.dagster_event.message or "", status)
     found = context.instance.get_run_record_by_id(run.run_id)
     row = {
         "dagster_run_id": run.run_id,
         "job": "materialize" if run.job_name.startswith("__") else run.job_name,
-        "experiment": run.tags.get(EXPERIMENT_TAG, workspace.experiment.name),
+        "experiment": experiment,
         "status": status,
         "step": ending.step,
         "reason": ending.reason,
@@ -63,7 +71,23 @@ def record(context: dg.RunStatusSensorContext, lab: Lab, status: str) -> None:
         "started_at": _time(found.start_time if found else None),
         "finished_at": _time(found.end_time if found else None),
     }
-    write_record(workspace.store, "orchestration_run", run.run_id, {"orchestration_run": [row]})
+    write_record(store, "orchestration_run", run.run_id, {"orchestration_run": [row]})
+
+
+def _home(instance: dg.DagsterInstance, run: dg.DagsterRun, lab: Lab) -> tuple[str, Path] | None:
+    """Experiment and store that a run belongs to, also while its experiment file is broken.
+
+    By its own tags, else by the file, else by the newest run that knew: a file that cannot be
+    read is the reason of many a failure.
+    """
+    if STORE_TAG in run.tags:
+        return run.tags[EXPERIMENT_TAG], Path(run.tags[STORE_TAG])
+    with contextlib.suppress(MixtureError):
+        workspace = lab.open()
+        return workspace.experiment.name, workspace.store
+    known = dict(instance.get_run_tags([STORE_TAG])).get(STORE_TAG, set())
+    runs = instance.get_runs(dg.RunsFilter(tags={STORE_TAG: sorted(known)}), limit=1)
+    return next(((r.tags[EXPERIMENT_TAG], Path(r.tags[STORE_TAG])) for r in runs), None)
 
 
 @dataclass(frozen=True)
@@ -160,8 +184,12 @@ def lost_runs(instance: dg.DagsterInstance) -> Iterator[tuple[dg.DagsterRun, int
     statuses = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
     for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
         process = _process_of(instance, run.run_id)
-        if process is not None and not is_alive(*process):
-            yield run, process[0]
+        if process is None or is_alive(*process):
+            continue
+        # It may have ended since it was listed; the dead write no more, so this look is final.
+        now = instance.get_run_by_id(run.run_id)
+        if now is not None and now.status in statuses:
+            yield now, process[0]
 
 
 def _process_of(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:

@@ -10,7 +10,7 @@ import dagster as dg
 
 from mixture_assets.defs.partitions import DOMAINS
 from mixture_assets.defs.resources import Lab
-from mixture_assets.defs.steps import lab_tags
+from mixture_assets.defs.steps import EXPERIMENT_TAG, lab_tags
 
 CRON_VARIABLE, DEFAULT_CRON = "MIXTURE_REFIT_CRON", "0 3 * * 1"  # Mondays at 03:00
 ZONE_VARIABLE, DEFAULT_ZONE = "MIXTURE_TIMEZONE", "UTC"
@@ -62,9 +62,11 @@ def refit_weekly(context: dg.ScheduleEvaluationContext, lab: Lab) -> dg.RunReque
     domains = all_domains(context.instance)
     if not domains:
         return dg.SkipReason("no domain is registered: turn on the sensor `new_domains`")
-    week = context.scheduled_execution_time.strftime("%G-W%V")
+    tags = lab_tags(lab)
+    # A key that was used starts nothing: one for each tick, whatever the cron, and experiment.
     return dg.RunRequest(
-        run_key=week, tags={"mixture/schedule": "refit_weekly", **domains, **lab_tags(lab)}
+        run_key=f"{tags[EXPERIMENT_TAG]} {context.scheduled_execution_time.isoformat()}",
+        tags={"mixture/schedule": "refit_weekly", **domains, **tags},
     )
 
 

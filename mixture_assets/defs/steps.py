@@ -18,6 +18,7 @@ DEFAULT_OWNERS = "team:mixtures"
 
 # Tags of a run, to filter the list of runs by.
 EXPERIMENT_TAG = "mixture/experiment"
+STORE_TAG = "mixture/store"
 PROPOSAL_TAG = "mixture/proposal"
 WAY_TAG = "mixture/refit_way"  # full, extend or reuse
 CODE_TAG = "mixture/code"  # as in the column code_version of table `run`
@@ -97,8 +98,10 @@ def tag_run(context: Any, tags: dict[str, str]) -> None:
 
 def lab_tags(lab: Any) -> dict[str, str]:
     """What every run is tagged with."""
+    workspace = lab.open()
     return {
-        EXPERIMENT_TAG: lab.open().experiment.name,
+        EXPERIMENT_TAG: workspace.experiment.name,
+        STORE_TAG: str(workspace.store.resolve()),
         CODE_TAG: f"training-{TRAINING_VERSION}",
     }
 

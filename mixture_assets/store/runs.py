@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from mixture_assets.core.digest import digest
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MachineError, MixtureError
 from mixture_assets.core.files import full_disk_named
 from mixture_assets.core.run import Measurement
 from mixture_assets.store.files import atomic_write_json, read_json_object
@@ -182,12 +182,15 @@ class RunFolder:
         hint: str = "",
         status: Literal["failed", "cancelled"] = "failed",
         attempts: int = 1,
+        is_of_machine: bool = False,
     ) -> None:
-        """Leave a readable row about an attempt that gave no result."""
+        """Leave a readable row about an attempt that gave no result.
+
+        `is_of_machine`: the same run may do later, as when the disk was full.
+        """
         row = {"run_id": self.run_id, "status": status, "reason": reason, "hint": hint}
-        atomic_write_json(
-            self.failure_path, row | {"attempts": attempts, "finished_at": now_text()}
-        )
+        when = {"attempts": attempts, "finished_at": now_text()}
+        atomic_write_json(self.failure_path, row | when | {"is_of_machine": is_of_machine})
 
     def clear_failure(self) -> None:
         """Forget the last failure, because the run gets another chance."""
@@ -322,7 +325,9 @@ class MetricsLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        # An error under way is the reason that people are to read, not what comes of it here.
+        with contextlib.suppress(*([OSError, MachineError] if error is not None else [])):
+            self.close()
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import time
 import warnings
 from pathlib import Path
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MachineError, MixtureError
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training.loop import CHECKPOINT_SECONDS, Interrupted, train
 from mixture_assets.training.measure import measure_missing
@@ -86,7 +86,8 @@ def _try_to_train(store: Path, run_id: str, stop: _StopRequest) -> bool:
                     say(f"measured on {', '.join(measured)}")
             except MixtureError as error:
                 say(f"failed: {error}")
-                folder.write_failure(str(error), hint=error.hint)
+                is_of_machine = isinstance(error, MachineError)
+                folder.write_failure(str(error), hint=error.hint, is_of_machine=is_of_machine)
     return True
 
 

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from mixture_assets.compute.pool import run_pool
+from mixture_assets.core.errors import MachineError
 from mixture_assets.corpus import Workspace, build_corpus
-from mixture_assets.pipeline import create_runs
+from mixture_assets.pipeline import create_runs, train
 from mixture_assets.plans import plan_proxies
 from mixture_assets.store.runs import RunFolder
 
@@ -124,6 +125,17 @@ def test_a_mistake_of_the_user_is_recorded_and_not_retried(planned):
     failure = RunFolder(workspace.store, wild.run_id).failure()
     assert failure["status"] == "failed"
     assert "learning_rate" in failure["hint"]
+
+
+def test_a_full_disk_is_told_apart_from_a_mistake(planned):
+    """Every write of the run's metrics meets one; with room again the same call trains it."""
+    workspace, runs = planned
+    folder = RunFolder(workspace.store, runs[0].run_id)
+    folder.metrics_path.symlink_to("/dev/full")
+    with pytest.raises(MachineError, match="no space left"):
+        train(workspace, runs[:1])
+    folder.metrics_path.unlink()
+    assert train(workspace, runs[:1]).done == [runs[0].run_id]
 
 
 def test_an_interrupt_stops_the_workers_and_leaves_resumable_cancelled_rows(planned):

@@ -62,11 +62,21 @@ def test_a_second_look_leaves_one_row(fresh):
 
 
 def test_a_broken_experiment_file_is_named_by_the_step(fresh):
+    """And leaves its row while it is broken: where the store is, an earlier run knew."""
+    assert fresh.run("shards").success
     text = fresh.experiment.read_text()
     fresh.experiment.write_text(text.replace("max_epochs = 20", "max_epochs = -1"))
     result = fresh.run("shards", raise_on_error=False)
-    fresh.experiment.write_text(text)
-    assert "max_epochs" in failed_row(fresh, result.run_id)["reason"]
+    row = failed_row(fresh, result.run_id)
+    assert "max_epochs" in row["reason"]
+    assert row["experiment"] == "tiny"
+
+
+def test_a_run_whose_store_nobody_knows_leaves_no_row_and_stops_no_sensor(fresh):
+    fresh.experiment.write_text("not = [toml")
+    result = fresh.run("shards", raise_on_error=False)
+    kind = DagsterEventType.RUN_FAILURE
+    assert rows_after(fresh, result.run_id, failures.failed, kind) == []
 
 
 def test_a_mistake_that_a_check_meets_is_told_as_well(fresh):
@@ -101,7 +111,7 @@ def test_a_fault_of_the_machine_says_what_the_machine_said(fresh):
 def failures_in_a_row(function):
     from mixture_assets.defs.steps import asset
 
-    return asset(retry_policy=dg.RetryPolicy(max_retries=2, delay=0.01))(function)
+    return asset(retries=dg.RetryPolicy(max_retries=2, delay=0.01))(function)
 
 
 # --- runs without a process -------------------------------------------------------------------
@@ -171,6 +181,29 @@ def is_zombie(pid):
     import psutil
 
     return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_run_that_ends_while_the_reaper_looks_keeps_its_ending(instance, process):
+    """It is listed as started; by the time that its process is looked for, both are over."""
+    run_id = begin(instance, process.pid)
+    process.kill()
+    process.wait()
+
+    class Late:
+        """The instance, whose log takes so long to read that the run ends meanwhile."""
+
+        def all_logs(self, *arguments, **options):
+            event = DagsterEvent(
+                event_type_value=DagsterEventType.RUN_SUCCESS.value, job_name="idle"
+            )
+            instance.report_dagster_event(event, run_id)
+            return instance.all_logs(*arguments, **options)
+
+        def __getattr__(self, name):
+            return getattr(instance, name)
+
+    assert list(failures.lost_runs(Late())) == []
+    assert instance.get_run_by_id(run_id).status is dg.DagsterRunStatus.SUCCESS
 
 
 def test_a_process_id_that_went_to_somebody_else_does_not_count(process):
