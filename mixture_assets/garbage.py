@@ -171,11 +171,7 @@ def _unused_tokens(store: Path, runs: Iterable[RunFolder]) -> list[Garbage]:
 def _referred_sets(store: Path) -> set[str]:
     """Token sets that experiments stand on, or may fall back to."""
     found: set[str] = set()
-    for path in sorted(store.glob("searches/*.json")):
-        state = read_json_object(path) or {}
-        for sets in (state["base"], state["search"]["domains"], state["search"]["base"]):
-            found |= set(sets.values())
-    for path in sorted(store.glob("domains/*.json")):
+    for path in sorted([*store.glob("searches/**/*.json"), *store.glob("domains/*.json")]):
         found |= set(_texts(read_json_object(path)))
     return found
 
@@ -184,7 +180,9 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for each in value.values():
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list):
+        for each in value:
             yield from _texts(each)
 
 

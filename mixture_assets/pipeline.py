@@ -34,7 +34,8 @@ from mixture_assets.plans import (
 )
 from mixture_assets.refit import decide, record_measured_cost
 from mixture_assets.report.page import ReportPaths, write_report
-from mixture_assets.search import current_search, latest_path, method_of, notes_of
+from mixture_assets.search import method_of, notes_of
+from mixture_assets.standing import current_search, latest_path, note_answer
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.ingest import IngestReport, ingest
 from mixture_assets.store.records import write_record
@@ -168,6 +169,7 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
     rows["input"] = input_rows(proposal_id, inputs_of(workspace, corpus), PROPOSAL_KINDS)
     write_record(workspace.store, "proposal", proposal_id, rows)
     atomic_write_json(latest_path(workspace), {"proposal_id": proposal_id})
+    note_answer(workspace, search, proposal_id)
     return proposal_id, proposal
 
 

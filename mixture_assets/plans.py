@@ -11,7 +11,8 @@ from mixture_assets.core.run import Measurement, ModelSpec, RunSpec
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.methods.baselines import Natural, Uniform
-from mixture_assets.search import Search, current_search, method_of, token_sets
+from mixture_assets.search import Search, method_of, token_sets
+from mixture_assets.standing import current_search
 from mixture_assets.training.device import probe
 
 

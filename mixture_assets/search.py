@@ -5,16 +5,12 @@ extend  two runs per scale for each new or changed domain, around the base runs 
         (methods.extend)
 reuse   the ratios among unchanged domains are frozen; they are fitted as one (methods.reuse)
 
-Where an experiment stands is <store>/searches/<experiment>.json. It changes when the corpus does.
+Which of them an experiment goes is in standing.py.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import Experiment, Way
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.data.token_store import DomainTokens
@@ -22,8 +18,6 @@ from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.extend import ExtendedDDO
 from mixture_assets.methods.reuse import Reuse
-from mixture_assets.store.files import atomic_write_json, read_json_object
-from mixture_assets.store.records import read_record
 
 WAYS: tuple[Way, ...] = ("full", "extend", "reuse")
 _BEFORE = "@before"  # no domain name holds an '@'
@@ -41,7 +35,13 @@ class Search:
     base: Sets  # 'extend': what the earlier base runs were made of; else the same as `domains`
     frozen: Mapping[str, float] = field(default_factory=dict)  # 'reuse': domain -> earlier weight
     frozen_from: str = ""  # 'reuse': the proposal that they are from
+    question: str = ""  # 'reuse': what the earlier weights were asked to do (standing.py)
     refit_id: str = ""  # the record of the decision; none for a first search
+
+    @classmethod
+    def full(cls, domains: Sets) -> "Search":
+        """Every domain around one new base."""
+        return cls(way="full", domains=domains, base=domains)
 
     @property
     def names(self) -> dict[str, tuple[str, str]]:
@@ -96,75 +96,6 @@ class Changes:
 def sets_of(corpus: Corpus) -> dict[str, str]:
     """Domain -> token set."""
     return {name: tokens.digest for name, tokens in sorted(corpus.domains.items())}
-
-
-def stored_search(workspace: Workspace) -> Search | None:
-    """Where the experiment stands, whatever its corpus is now."""
-    found = read_json_object(_path(workspace))
-    return None if found is None else Search(**found["search"])
-
-
-def current_search(workspace: Workspace, corpus: Corpus) -> Search:
-    """The search for this corpus: as decided, else as [refit] way has it. Writes nothing."""
-    stored = stored_search(workspace)
-    if stored is not None and dict(stored.domains) == sets_of(corpus):
-        return stored
-    return preferred_search(workspace, corpus)
-
-
-def preferred_search(workspace: Workspace, corpus: Corpus) -> Search:
-    """As [refit] way has it, where earlier runs allow that; else 'full'."""
-    way = workspace.experiment.refit.way
-    return possible_searches(workspace, corpus).get(way) or _full(corpus)
-
-
-def possible_searches(workspace: Workspace, corpus: Corpus) -> dict[Way, Search]:
-    """Every way that is open for this corpus, after what was searched before."""
-    found: dict[Way, Search] = {"full": _full(corpus)}
-    state = read_json_object(_path(workspace))
-    if state is None:
-        return found
-    now, base = sets_of(corpus), state["base"]
-    if Changes.between(base, now).unchanged:
-        found["extend"] = Search(way="extend", domains=now, base=base)
-    proposal_id = str((read_json_object(latest_path(workspace)) or {}).get("proposal_id", ""))
-    frozen = _weights(workspace, proposal_id)
-    kept = Changes.between(state["search"]["domains"], now).unchanged
-    frozen = {name: frozen[name] for name in kept if frozen.get(name, 0) > 0}
-    if frozen:
-        found["reuse"] = Search(
-            way="reuse", domains=now, base=now, frozen=frozen, frozen_from=proposal_id
-        )
-    return found
-
-
-def set_search(workspace: Workspace, search: Search) -> None:
-    """Stand by this search until the corpus changes."""
-    state = read_json_object(_path(workspace)) or {}
-    base = search.domains if search.way == "full" else state.get("base", search.base)
-    content = {"search": dataclasses.asdict(search), "base": dict(base)}
-    if state != content:
-        atomic_write_json(_path(workspace), content)
-
-
-def latest_path(workspace: Workspace) -> Path:
-    """The file that names the newest proposal of the experiment."""
-    return workspace.store / "latest" / f"{workspace.experiment.name}.json"
-
-
-def _path(workspace: Workspace) -> Path:
-    return workspace.store / "searches" / f"{workspace.experiment.name}.json"
-
-
-def _full(corpus: Corpus) -> Search:
-    return Search(way="full", domains=sets_of(corpus), base=sets_of(corpus))
-
-
-def _weights(workspace: Workspace, proposal_id: str) -> dict[str, float]:
-    rows: dict[str, Any] = {}
-    if proposal_id:
-        rows = read_record(workspace.store, "proposal", proposal_id) or {}
-    return {row["domain"]: row["weight"] for row in rows.get("proposal_weight", [])}
 
 
 # --- what a search asks the methods for -------------------------------------------------------
@@ -227,13 +158,3 @@ def notes_of(search: Search) -> list[str]:
             f"they are those of proposal {search.frozen_from}"
         ]
     return []
-
-
-def require_way(searches: Mapping[Way, Search], way: Way) -> Search:
-    """The search of one way, or MixtureError where earlier runs do not allow it."""
-    if way not in searches:
-        raise MixtureError(
-            f"there is no earlier search that way {way!r} could build on",
-            hint=f"ways that are open: {', '.join(searches)}",
-        )
-    return searches[way]

@@ -113,18 +113,21 @@ def run_line(workspace: Workspace, run: PlannedRun) -> str:
 def refit_tables(workspace: Workspace, search: Search) -> tuple[Table, Table]:
     """The priced ways of the decision behind a search, and the fate of earlier runs, if any."""
     rows = (search.refit_id and read_record(workspace.store, "refit", search.refit_id)) or {}
-    options = [
-        (
-            f"{o['way']} (chosen)" if o["is_chosen"] else o["way"],
-            *(str(o[key]) for key in ("n_to_train", "n_to_measure", "n_to_keep")),
-            tokens_text(o["tokens"]),
-            flops_text(o["flops"]),
-            seconds_text(o["device_seconds"]),
-        )
-        for o in rows.get("refit_option", [])
-    ]
+    options = [_priced(o) for o in rows.get("refit_option", [])]
     header = ("way", "to train", "to measure", "to keep", "tokens", "FLOPs", "time of one process")
     return (header, options), fate_table(rows.get("run_validity", []))
+
+
+def _priced(option: Mapping[str, Any]) -> tuple[str, ...]:
+    if option.get("problem"):
+        return (option["way"], f"not open: {option['problem']}", *[""] * 5)
+    return (
+        f"{option['way']} (chosen)" if option["is_chosen"] else option["way"],
+        *(str(option[key]) for key in ("n_to_train", "n_to_measure", "n_to_keep")),
+        tokens_text(option["tokens"]),
+        flops_text(option["flops"]),
+        seconds_text(option["device_seconds"]),
+    )
 
 
 def fate_table(validity: Sequence[Mapping[str, Any]]) -> Table:

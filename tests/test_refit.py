@@ -11,9 +11,11 @@ from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.plans import plan_proxies
-from mixture_assets.refit import decide, price, run_validity
-from mixture_assets.search import current_search, stored_search
+from mixture_assets.prices import price
+from mixture_assets.refit import decide
+from mixture_assets.standing import current_search, settled_search
 from mixture_assets.store.query import query
+from mixture_assets.validity import run_validity
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +55,7 @@ def counts(option):
 
 def test_a_first_search_takes_no_decision(before):
     workspace = Workspace.open(before / "tiny.toml")
-    assert stored_search(workspace).way == "full"
+    assert settled_search(workspace, build_corpus(workspace)).way == "full"
     assert len(result_times(workspace)) == N_BEFORE
     assert query(workspace.store, "SELECT * FROM refit").rows == []
 
@@ -118,6 +120,18 @@ def test_a_way_trains_what_it_said_and_costs_what_it_was_priced(landed, way):
     assert {"fit", "run", "shard"} <= {r[0] for r in chain.rows}
 
 
+def test_runs_whose_models_were_deleted_cost_their_training_again(landed):
+    for path in (landed.store / "runs").glob("*/model"):
+        shutil.rmtree(path)
+    corpus, stamps = build_corpus(landed), result_times(landed)
+    (option,) = (o for o in price(landed, corpus) if o.way == "extend")
+    assert counts(option) == {"train": 8, "measure": 0, "keep": 8}
+    pipeline.refit(landed, corpus, "extend")
+    assert len(result_times(landed)) - len(stamps) == 4
+    (row,) = query(landed.store, "SELECT * FROM refit_cost").to_dicts()
+    assert row["measured_flops"] == pytest.approx(option.flops, rel=0.02)
+
+
 def test_the_frozen_ratios_are_those_of_the_earlier_proposal(landed):
     before = query(landed.store, "SELECT domain, weight FROM weight_history").rows
     weights = dict(before)
@@ -170,7 +184,9 @@ def test_a_domain_that_grew_is_shrunk_and_grown_with_its_new_text(landed):
 
 def test_a_way_without_an_earlier_search_is_refused(tiny):
     workspace = Workspace.open(tiny)
-    with pytest.raises(MixtureError, match="no earlier search that way 'reuse'") as caught:
+    with pytest.raises(
+        MixtureError, match="way 'reuse' is not open: there is no earlier search"
+    ) as caught:
         decide(workspace, build_corpus(workspace), "reuse")
     assert "full" in caught.value.hint
 

@@ -150,7 +150,8 @@ def refit(experiment: Path | None, way: Any, as_json: bool) -> None:
     """Price the ways to new weights when domains came, changed or went; or go one."""
     from mixture_assets import pipeline, summaries
     from mixture_assets.corpus import build_corpus
-    from mixture_assets.refit import option_line, price, run_validity
+    from mixture_assets.prices import option_line, price
+    from mixture_assets.validity import run_validity
 
     workspace = open_workspace(experiment)
     corpus = build_corpus(workspace)

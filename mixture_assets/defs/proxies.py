@@ -17,7 +17,7 @@ from mixture_assets.defs.partitions import TRIALS
 from mixture_assets.defs.resources import Lab
 from mixture_assets.defs.steps import WAY_TAG, asset, tag_run
 from mixture_assets.plans import PlannedRun
-from mixture_assets.search import current_search
+from mixture_assets.standing import current_search
 
 TRAINING_POOL = "training"  # one at a time: each takes every core
 WITH_ASSET = dg.AutomationCondition.eager()  # of a check: in the run that makes its asset

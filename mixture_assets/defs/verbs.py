@@ -10,8 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from mixture_assets import doctor as examination
-from mixture_assets import estimate, garbage, inputs, pipeline, reasons, summaries, tables
-from mixture_assets import refit as refitting
+from mixture_assets import estimate, garbage, inputs, pipeline, prices, reasons, summaries, tables
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import bytes_text
 from mixture_assets.corpus import build_corpus
@@ -23,6 +22,7 @@ from mixture_assets.history import weight_history
 from mixture_assets.store import status as standing
 from mixture_assets.store.limits import MAX_MEMORY_BYTES
 from mixture_assets.store.query import query as ask
+from mixture_assets.validity import run_validity
 
 # --- about the experiment ---------------------------------------------------------------------
 
@@ -100,11 +100,11 @@ def refit_prices(lab: Lab) -> Metadata:
     """
     workspace = lab.open()
     corpus = build_corpus(workspace)
-    options = refitting.price(workspace, corpus)
-    validity = refitting.run_validity(workspace, corpus, options)
-    lines = [f"- {refitting.option_line(option, is_chosen=False)}" for option in options]
+    options = prices.price(workspace, corpus)
+    validity = run_validity(workspace, corpus, options)
+    lines = [f"- {prices.option_line(option, is_chosen=False)}" for option in options]
     return {
-        "n_ways": len(options),
+        "n_ways": sum(option.problem is None for option in options),
         "ways": dg.MetadataValue.md("\n".join(lines)),
         "earlier_runs": table(*summaries.fate_table(validity)),
     }

@@ -199,7 +199,7 @@ CREATE TABLE refit (            -- domains changed: how new weights were searche
     created_at TIMESTAMP,
     PRIMARY KEY (refit_id)
 );
-CREATE TABLE refit_option (     -- every way that was open, priced before it started
+CREATE TABLE refit_option (     -- every way, priced before it started, or why it was not open
     refit_id VARCHAR,
     way VARCHAR,
     is_chosen BOOLEAN,
@@ -210,6 +210,7 @@ CREATE TABLE refit_option (     -- every way that was open, priced before it sta
     tokens BIGINT,              -- to train on
     flops DOUBLE,               -- of training and evaluation
     device_seconds DOUBLE,      -- of training, from the speed measured before it started
+    problem VARCHAR,            -- why this way could not be gone, and has no numbers
     PRIMARY KEY (refit_id, way)
 );
 CREATE TABLE refit_run (        -- the runs of the chosen way, with their prices
@@ -217,7 +218,7 @@ CREATE TABLE refit_run (        -- the runs of the chosen way, with their prices
     run_id VARCHAR,
     action VARCHAR,             -- 'keep', 'measure', 'train'
     flops DOUBLE,
-    validation_ids VARCHAR,     -- to measure on, separated by ', '
+    validation_ids VARCHAR,     -- to measure on, at its end or later, separated by ', '
     PRIMARY KEY (refit_id, run_id)
 );
 CREATE TABLE run_validity (     -- what becomes of each earlier proxy run, by way
