@@ -9,7 +9,7 @@ value. The command line and the Dagster assets are thin callers of these.
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from mixture_assets.compute.pool import PoolReport, default_workers, run_pool
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MachineError, MixtureError
 from mixture_assets.core.experiment import Experiment, Way
+from mixture_assets.core.names import by_prefix, nearest
 from mixture_assets.core.problem import Proposal, ProxyResult
 from mixture_assets.core.units import flops_text
 from mixture_assets.corpus import Corpus, Workspace, build_corpus, inputs_of, land
@@ -31,6 +32,7 @@ from mixture_assets.plans import (
     plan_full_runs,
     plan_proxies,
     problem_of,
+    some_full_runs,
 )
 from mixture_assets.refit import decide, record_measured_cost
 from mixture_assets.report.page import ReportPaths, write_report
@@ -38,7 +40,7 @@ from mixture_assets.search import method_of, notes_of
 from mixture_assets.standing import current_search, latest_path, note_answer
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.ingest import IngestReport, ingest
-from mixture_assets.store.records import write_record
+from mixture_assets.store.records import list_records, write_record
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training.device import probe
 
@@ -267,13 +269,30 @@ def has_runs(workspace: Workspace) -> bool:
     return (workspace.store / "runs").exists()
 
 
-def latest_proposal(workspace: Workspace) -> str:
-    """The proposal that this experiment's settings and proxy runs led to last."""
+def latest_proposal(workspace: Workspace, prefix: str = "") -> str:
+    """The proposal that this experiment's settings and proxy runs led to last.
+
+    With a prefix: the only one of the store whose id begins with it.
+    """
     name = workspace.experiment.name
+    if prefix:
+        return _proposal_named(workspace, prefix)
     found = read_json_object(latest_path(workspace))
     if found is None:
         raise MixtureError(f"experiment {name!r} has no proposal yet", hint="`mixture run`")
     return str(found["proposal_id"])
+
+
+def _proposal_named(workspace: Workspace, prefix: str) -> str:
+    known = [name for _, name in list_records(workspace.store, "proposal")]
+    found = by_prefix(prefix, known)
+    if found is None:
+        n_matching = sum(name.startswith(prefix) for name in known)
+        problem = f"{n_matching} proposals begin with" if n_matching else "there is no proposal"
+        raise MixtureError(
+            f"{problem} {prefix!r}{nearest(prefix, known)}", hint="`mixture history` lists them"
+        )
+    return found
 
 
 def missing_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
@@ -293,14 +312,37 @@ def refit(
     on_settled: Callable[[PlannedRun], None] = lambda run: None,
 ) -> tuple[str, Proposal]:
     """Settle on a way, do what it lacks, and propose; trains no full run."""
-    search = decide(workspace, corpus, way, say=say)
-    train(workspace, plan_proxies(workspace, corpus), on_settled=on_settled)
-    flops = record_measured_cost(workspace, search)
-    if search.refit_id:
-        say(f"cost: {flops_text(flops)}")
+    train_proxies(workspace, corpus, way, say=say, on_settled=on_settled)
     found = propose(workspace, corpus)
     refresh_database(workspace)
     return found
+
+
+def prepare(workspace: Workspace, *, say: Callable[[str], None] = lambda line: None) -> Corpus:
+    """Raw files to tokens and validation documents; trains nothing."""
+    say("data: landing, tokenizing")
+    land(workspace)
+    return build_corpus(workspace, say=say)
+
+
+def train_proxies(
+    workspace: Workspace,
+    corpus: Corpus,
+    way: Way | None = None,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    on_settled: Callable[[PlannedRun], None] = lambda run: None,
+) -> tuple[list[PlannedRun], int]:
+    """Settle on a way and train what it lacks: its runs, and how many were trained or measured."""
+    search = decide(workspace, corpus, way, say=say)
+    planned = plan_proxies(workspace, corpus)
+    n_missing = len(missing_runs(workspace, planned))
+    say(f"proxy runs: {len(planned)} planned, {n_missing} to train or measure")
+    train(workspace, planned, on_settled=on_settled)
+    flops = record_measured_cost(workspace, search)
+    if search.refit_id and n_missing:
+        say(f"cost: {flops_text(flops)}")
+    return planned, n_missing
 
 
 # --- everything -------------------------------------------------------------------------------
@@ -325,24 +367,28 @@ def run_all(
     *,
     say: Callable[[str], None] = lambda line: None,
     on_settled: Callable[[PlannedRun], None] = lambda run: None,
+    mixtures: Collection[str] = (),
+    seeds: Collection[int] = (),
 ) -> Summary:
-    """Every step, in order. What is done already is only looked up."""
-    say("data: landing, tokenizing")
-    land(workspace)
-    corpus = build_corpus(workspace, say=say)
-    search = decide(workspace, corpus, say=say)
-    proxies = plan_proxies(workspace, corpus)
-    trained = len(missing_runs(workspace, proxies))
-    say(f"proxy runs: {len(proxies)} planned, {trained} to train")
-    train(workspace, proxies, on_settled=on_settled)
-    record_measured_cost(workspace, search)
+    """Every step, in order. What is done already is only looked up.
+
+    Args:
+        workspace: The experiment.
+        say: Told of each step.
+        on_settled: Told of each run that ends.
+        mixtures: Train only full runs of these; none: of all.
+        seeds: Train only full runs from these; none: from all.
+    """
+    corpus = prepare(workspace, say=say)
+    proxies, trained = train_proxies(workspace, corpus, say=say, on_settled=on_settled)
     proposal_id, proposal = propose(workspace, corpus)
     full_runs = plan_full_runs(workspace, corpus, proposal)
-    to_train = len(missing_runs(workspace, full_runs))
-    say(f"full runs: {len(full_runs)} planned, {to_train} to train")
+    asked = some_full_runs(full_runs, mixtures, seeds)
+    to_train = len(missing_runs(workspace, asked))
+    say(f"full runs: {len(asked)} asked for, {to_train} to train")
     if trained + to_train:
         _report_paths(workspace).markdown.unlink(missing_ok=True)  # written last: it says "done"
-    train(workspace, full_runs, on_settled=on_settled)
+    train(workspace, asked, on_settled=on_settled)
     comparisons = compare_runs(workspace, proposal_id, full_runs)
     record_costs(workspace, proposal_id, proxies, "proxy")
     record_costs(workspace, proposal_id, full_runs, "full")

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.names import nearest
 from mixture_assets.core.problem import Problem, Proposal, ProxyRun
@@ -120,6 +120,32 @@ def plan_full_runs(workspace: Workspace, corpus: Corpus, proposal: Proposal) -> 
     """The full runs: the proposal and its baselines, each from the same seeds."""
     known = baselines(workspace, corpus) | {"proposal": proposal.mixture}
     return _full_runs(workspace, corpus, known)
+
+
+def some_full_runs(
+    planned: Sequence[PlannedRun], mixtures: Collection[str] = (), seeds: Collection[int] = ()
+) -> list[PlannedRun]:
+    """Those of some mixtures and seeds, of all where none is named.
+
+    Raises:
+        MixtureError: The experiment has no full run of a mixture or a seed that is named.
+    """
+    _require(mixtures, {run.mixture_name for run in planned}, "mixtures")
+    _require(seeds, {run.spec.seed for run in planned}, "seeds")
+    return [
+        run
+        for run in planned
+        if (not mixtures or run.mixture_name in mixtures) and (not seeds or run.spec.seed in seeds)
+    ]
+
+
+def _require(asked: Collection[object], known: Collection[object], what: str) -> None:
+    unknown = set(asked) - set(known)
+    if unknown:
+        raise MixtureError(
+            f"the experiment has no full runs of {what} {shortlist(unknown)}",
+            hint=f"[full] {what} has {shortlist(known, 12)}",
+        )
 
 
 def _full_runs(

@@ -148,3 +148,51 @@ def test_whole_tokens_sum_to_the_budget():
     tokens = mixture.split(1000)
     assert sum(tokens.values()) == 1000
     assert sorted(tokens.values()) == [333, 333, 334]
+
+
+def test_the_stages_can_be_gone_one_by_one(tiny):
+    """As the jobs of the graph: tokens, proxy runs, some of the full runs, the rest."""
+    runs = tiny.parent / "store" / "runs"
+    data = json.loads(invoke("run", "--until", "data", "--experiment", tiny, "--json").stdout)
+    assert data["available_tokens"].keys() == {"animals", "numbers", "plants"}
+    assert not runs.exists()
+    proxies = json.loads(invoke("run", "--until", "proxies", "--experiment", tiny, "--json").stdout)
+    assert proxies["n_runs"] == proxies["n_trained"] == 16
+    assert not (tiny.parent / "store" / "latest").exists()
+    weights = json.loads(invoke("run", "--until", "weights", "--experiment", tiny, "--json").stdout)
+    assert sum(weights["weights"].values()) == pytest.approx(1)
+    assert len(list(runs.glob("*/result.json"))) == 16
+
+    some = ("--mixtures", "proposal,natural", "--seeds", "1")
+    answer = json.loads(invoke("run", *some, "--experiment", tiny, "--json").stdout)
+    assert answer["proposal"]["weights"] == weights["weights"]
+    assert answer["full_runs"].keys() == {"proposal seed 1", "natural seed 1"}
+    assert [c["verdict"] for c in answer["comparisons"]] == ["one seed: unknown"]
+    every = json.loads(invoke("run", "--experiment", tiny, "--json").stdout)
+    assert len(every["full_runs"]) == 6
+    assert every["n_trained"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--mixtures", "propsal"), "no full runs of mixtures 'propsal'"),
+        (("--seeds", "7"), "no full runs of seeds 7"),
+        (("--seeds", "one"), "--seeds has 'one'"),
+        (("--until", "data", "--seeds", "1"), "trains no full run"),
+    ],
+)
+def test_a_part_that_there_is_not_is_named(finished, arguments, problem):
+    result = invoke("run", *arguments, "--experiment", finished[0])
+    assert result.exit_code == 1
+    assert problem in result.output
+
+
+def test_an_earlier_proposal_can_be_reported(finished):
+    path, undisturbed = finished
+    proposal_id = undisturbed["proposal"]["proposal_id"]
+    result = invoke("report", "--proposal", proposal_id[:6], "--experiment", path)
+    assert result.exit_code == 0, result.output
+    assert proposal_id in (path.parent / "store" / "reports" / "tiny" / "report.md").read_text()
+    unknown = invoke("report", "--proposal", "zzz", "--experiment", path)
+    assert "there is no proposal 'zzz'" in unknown.output

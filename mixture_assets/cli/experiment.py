@@ -1,5 +1,6 @@
 """Verbs of one experiment: plan it, run it, see where it stands, what it proposes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from mixture_assets.cli.app import (
     print_table,
     say,
 )
+from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.units import tokens_text
 
 if TYPE_CHECKING:
@@ -30,13 +32,68 @@ def demo(as_json: bool) -> None:
 
 @cli.command(epilog="Example: mixture run --experiment experiments/demo.toml")
 @experiment_option
+@click.option(
+    "--until",
+    type=click.Choice(["data", "proxies", "weights"]),
+    help="Stop there: tokens are made, proxy runs are trained, or weights are proposed.",
+)
+@click.option("--mixtures", default="", help="Train only these full runs: proposal,natural")
+@click.option("--seeds", default="", help="Train full runs only from these seeds: 0,1")
 @json_option
-def run(experiment: Path | None, as_json: bool) -> None:
+def run(
+    experiment: Path | None, until: str | None, mixtures: str, seeds: str, as_json: bool
+) -> None:
     """Do everything that is missing, from raw shards to the report."""
-    _run(experiment, as_json)
+    if until is None:
+        names, numbers = _listed(mixtures), _listed(seeds)
+        unknown = [text for text in numbers if not text.isdecimal()]
+        if unknown:
+            raise MixtureError(f"--seeds has {shortlist(unknown)}", hint="whole numbers: 0,1")
+        _run(experiment, as_json, mixtures=names, seeds=[int(text) for text in numbers])
+    elif mixtures or seeds:
+        raise MixtureError(
+            f"--until {until} trains no full run to choose", hint="leave --mixtures and --seeds out"
+        )
+    else:
+        _run_until(experiment, until, as_json)
 
 
-def _run(experiment: Path | None, as_json: bool) -> None:
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _run_until(experiment: Path | None, until: str, as_json: bool) -> None:
+    """The first steps; what they leave is said in numbers."""
+    from mixture_assets import pipeline, summaries
+
+    workspace = open_workspace(experiment)
+    corpus = pipeline.prepare(workspace, say=say)
+
+    def told(run: Any) -> None:
+        say(summaries.run_line(workspace, run))
+
+    if until == "weights":
+        _show_proposal(*pipeline.refit(workspace, corpus, say=say, on_settled=told), as_json)
+        return
+    answer: dict[str, Any] = {"available_tokens": dict(corpus.available_tokens)}
+    if until == "proxies":
+        planned, n_missing = pipeline.train_proxies(workspace, corpus, say=say, on_settled=told)
+        answer |= {"n_runs": len(planned), "n_trained": n_missing}
+    pipeline.refresh_database(workspace)
+    if as_json:
+        print_json(answer)
+        return
+    total = tokens_text(sum(corpus.available_tokens.values()))
+    click.echo(f"{len(corpus.domains)} domains, {total} training tokens; next: mixture run")
+
+
+def _run(
+    experiment: Path | None,
+    as_json: bool,
+    *,
+    mixtures: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+) -> None:
     from mixture_assets import pipeline, summaries
 
     workspace = open_workspace(experiment)
@@ -45,7 +102,11 @@ def _run(experiment: Path | None, as_json: bool) -> None:
 
         _print_plan(estimate(workspace))
     summary = pipeline.run_all(
-        workspace, say=say, on_settled=lambda run: say(summaries.run_line(workspace, run))
+        workspace,
+        say=say,
+        on_settled=lambda run: say(summaries.run_line(workspace, run)),
+        mixtures=mixtures,
+        seeds=seeds,
     )
     if as_json:
         print_json(summaries.summary_json(workspace, summary))
@@ -178,14 +239,15 @@ def refit(experiment: Path | None, way: Any, as_json: bool) -> None:
 
 
 @cli.command(epilog="Example: mixture report")
+@click.option("--proposal", default="", help="Its id, or the beginning of it; default: latest.")
 @experiment_option
 @json_option
-def report(experiment: Path | None, as_json: bool) -> None:
-    """Write the report of the newest proposal again, from the database."""
+def report(proposal: str, experiment: Path | None, as_json: bool) -> None:
+    """Write the report of a proposal again, from the database."""
     from mixture_assets import pipeline
 
     workspace = open_workspace(experiment)
-    proposal_id = pipeline.latest_proposal(workspace)
+    proposal_id = pipeline.latest_proposal(workspace, proposal)
     paths = pipeline.make_report(workspace, proposal_id)
     if as_json:
         print_json({"html": str(paths.html), "markdown": str(paths.markdown)})

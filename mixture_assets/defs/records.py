@@ -26,7 +26,9 @@ class ReportConfig(dg.Config):
     """Which proposal the page is about."""
 
     proposal_id: str = Field(
-        default="", description="An earlier proposal; empty for the one that was chosen last."
+        default="",
+        description="An earlier proposal, or the beginning of its id; empty for the one that was "
+        "chosen last.",
     )
 
 
@@ -36,5 +38,6 @@ def report(
 ) -> dg.MaterializeResult[None]:
     """One page about the proposal, with every figure, and its twin in Markdown."""
     workspace = lab.open()
-    paths = pipeline.make_report(workspace, config.proposal_id or lab.chosen(context))
+    asked = config.proposal_id or lab.chosen(context)
+    paths = pipeline.make_report(workspace, pipeline.latest_proposal(workspace, asked))
     return dg.MaterializeResult(metadata=metadata.of_report(paths))

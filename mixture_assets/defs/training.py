@@ -3,21 +3,16 @@
 Put assets here that train models to keep. The loop itself belongs in training.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import dagster as dg
 from pydantic import Field
 
 from mixture_assets import pipeline, plans, summaries
 from mixture_assets.core.digest import digest
-from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.defs import columns, metadata
 from mixture_assets.defs.mixtures import chosen_mixture
 from mixture_assets.defs.proxies import TRAINING_POOL
 from mixture_assets.defs.resources import Lab
 from mixture_assets.defs.steps import asset
-from mixture_assets.plans import PlannedRun
 
 
 class FullRunConfig(dg.Config):
@@ -27,26 +22,6 @@ class FullRunConfig(dg.Config):
         default=[], description="Only these, as 'proposal' or 'natural'; empty for all."
     )
     seeds: list[int] = Field(default=[], description="Only these seeds; empty for all.")
-
-    def pick(self, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """The runs that are asked for, or MixtureError about what the experiment has not."""
-        _require(self.mixtures, {run.mixture_name for run in planned}, "mixtures")
-        _require(self.seeds, {run.spec.seed for run in planned}, "seeds")
-        return [
-            run
-            for run in planned
-            if (not self.mixtures or run.mixture_name in self.mixtures)
-            and (not self.seeds or run.spec.seed in self.seeds)
-        ]
-
-
-def _require(asked: Sequence[object], known: set[Any], what: str) -> None:
-    unknown = set(asked) - known
-    if unknown:
-        raise MixtureError(
-            f"the experiment has no full runs of {what} {shortlist(unknown)}",
-            hint=f"[full] {what} has {shortlist(known, 12)}",
-        )
 
 
 @asset(
@@ -65,7 +40,8 @@ def full_run(
     """
     workspace = lab.open()
     fixed, _, proposal = lab.proposal(context)
-    planned = config.pick(plans.plan_full_runs(workspace, fixed, proposal))
+    every = plans.plan_full_runs(workspace, fixed, proposal)
+    planned = plans.some_full_runs(every, config.mixtures, config.seeds)
     pool = pipeline.train(
         workspace,
         planned,

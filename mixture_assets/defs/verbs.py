@@ -85,6 +85,7 @@ def propose(lab: Lab) -> Metadata:
     """Weights from the proxy runs that are done; train nothing. As `mixture propose`."""
     workspace = lab.open()
     proposal_id, proposal = pipeline.propose(workspace, build_corpus(workspace))
+    pipeline.refresh_database(workspace)
     return {
         "proposal_id": proposal_id,
         "weights": table(*summaries.weight_table(proposal)),
@@ -124,7 +125,10 @@ def history(config: History, lab: Lab) -> Metadata:
     """Weights over proposals, with the change to the one before. As `mixture history`."""
     workspace = lab.open()
     rows = weight_history(workspace.store, workspace.experiment.name, config.domain)
-    columns = ("created_at", "proposal_id", "domain", "weight", "change", "natural_weight")
+    columns = (
+        *("created_at", "proposal_id", "domain", "weight", "weight_low", "weight_high"),
+        *("change", "natural_weight", "is_latest"),
+    )
     return {"n_rows": len(rows), "history": listed(rows, *columns)}
 
 
@@ -149,6 +153,8 @@ def why(config: Why, lab: Lab) -> Metadata:
         "runs": listed(runs, "scale", "run_id", "label", "x", "objective", "loss_nats", "flops"),
         "token_sets": listed(found["token_sets"]),
         "shards": listed(found["shards"]),
+        "tokenizers": listed(found["tokenizers"]),
+        "reused": listed(found["reused"]),
         "code": listed([found["code"]] if found["code"] else []),
         "cost": listed(found["cost"]),
         "stale": listed(found["stale"]),
@@ -166,8 +172,12 @@ class Diff(dg.Config):
 def diff(config: Diff, lab: Lab) -> Metadata:
     """Which inputs of two runs or proposals differ, and their results. As `mixture diff`."""
     found = difference(lab.open().store, config.a, config.b)
+    labels = found["labels"] or ("", "")
     return {
         "kind": found["kind"],
+        **{
+            side: f"{found[side]} {label}".strip() for side, label in zip("ab", labels, strict=True)
+        },
         "inputs": listed(found["inputs"]),
         "results": listed(found["results"]),
     }
