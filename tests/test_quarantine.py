@@ -121,6 +121,34 @@ def test_one_bad_shard_retrains_nothing(workspace, raw):
     assert events(workspace, "plants")[-2:] == ["shrank", "released"]
 
 
+def test_a_domain_that_was_emptied_does_not_come_back_from_an_earlier_state(workspace, raw):
+    before = build_corpus(workspace).domains["plants"]
+    text = (raw / "plants" / "part-00000.jsonl").read_bytes()
+    (raw / "plants" / "part-00000.jsonl").unlink()
+    assert list(build_corpus(workspace).domains) == ["animals", "numbers"]
+    for _ in range(2):
+        corpus = build(workspace, "'plants' is quarantined and is left out")
+        assert list(corpus.domains) == ["animals", "numbers"]
+        assert "plants" not in landed(workspace)
+    (raw / "plants" / "part-00000.jsonl").write_bytes(text)
+    assert build_corpus(workspace).domains["plants"] == before
+    assert events(workspace, "plants") == [
+        *("landed", "vanished", "quarantined", "returned", "released")
+    ]
+
+
+@pytest.mark.parametrize("content", [None, b"caf\xe9"], ids=["empty", "bad"])
+def test_a_new_folder_of_an_old_name_does_not_bring_back_deleted_text(workspace, raw, content):
+    shutil.rmtree(raw / "plants")
+    assert list(build_corpus(workspace).domains) == ["animals", "numbers"]
+    (raw / "plants").mkdir()
+    if content:
+        (raw / "plants" / "a.txt").write_bytes(content)
+    for _ in range(2):
+        corpus = build(workspace, "'plants' is quarantined and is left out")
+        assert list(corpus.domains) == ["animals", "numbers"]
+
+
 def test_an_earlier_state_by_another_tokenizer_is_no_state(workspace, raw, tiny):
     (raw / "plants" / "b.jsonl").write_text('{"text": "tw')
     tiny.write_text(re.sub('name = "store.*"', "vocab_size = 300", tiny.read_text()))

@@ -156,9 +156,8 @@ def _news(
     for name, reason in sorted(vanished.items()):
         before = states.get(name, DomainState())
         if before.is_here or before.problem:
-            after = replace(
-                before, is_here=False, shards={}, n_bytes=0, problem="", hint="", refused_key=""
-            )
+            # Nothing to go on with either: text that somebody deleted is not trained on again.
+            after = DomainState(fingerprint=before.fingerprint)
             events.append(_Event("vanished", name, before, after, reason))
     return events
 
