@@ -85,6 +85,9 @@ def discover_shards(workspace: Workspace, *, say: Say | None = None) -> dict[str
     arrivals = await_landing(workspace, say)
     for name, change in arrivals.pending.items():
         quarantine.leave_out(workspace, name, not_settled(workspace, name, change))
+    for name, error in arrivals.refused.items():
+        if quarantine.is_named(workspace, name):
+            raise error
     unread = {*quarantine.not_worth_reading(workspace, arrivals.landed), *arrivals.refused}
     quarantine.warn_of(workspace, sorted(unread))
     left_out = {*unread, *arrivals.pending, *data.datasets}

@@ -5,10 +5,12 @@ import threading
 import time
 
 import pytest
+from click.testing import CliRunner
 
 from mixture_assets.arrivals import await_landing, survey
+from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError, MixtureWarning
-from mixture_assets.corpus import Workspace, build_corpus, discover_shards
+from mixture_assets.corpus import Workspace, build_corpus, discover_shards, pin_tokenizer
 from mixture_assets.store.query import query
 
 
@@ -151,3 +153,43 @@ def test_a_folder_without_a_shard_and_a_bad_name_are_told(settling, raw):
     time.sleep(0.6)
     survey(settling)
     assert events(settling, "empty") == ["quarantined", "vanished"]
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_stops_nothing_else(settling, raw, tiny):
+    (raw / "loop").symlink_to("loop")
+    assert set(survey(settling).refused) == {"loop"}
+    with pytest.warns(MixtureWarning, match="'loop' is quarantined and is left out: the folder"):
+        assert list(build_corpus(settling).domains) == ["animals", "numbers", "plants"]
+    for verb in ("plan", "status"):
+        told = CliRunner().invoke(cli, [verb, "--experiment", str(tiny)])
+        assert told.exit_code == 0, told.output
+    assert "'loop' cannot be read: Too many levels of symbolic links" in told.output
+    (raw / "loop").unlink()
+    time.sleep(0.6)
+    survey(settling)
+    assert events(settling, "loop") == ["quarantined", "vanished"]
+
+
+def test_a_known_folder_that_cannot_be_read_goes_on_as_it_was(settling, raw):
+    corpus = build_corpus(settling)
+    pin_tokenizer(settling, corpus.tokenizer)
+    before = corpus.domains
+    (raw / "plants").rename(raw / ".aside")
+    (raw / "plants").symlink_to("plants")
+    time.sleep(0.6)
+    with pytest.warns(MixtureWarning, match="'plants' is quarantined and goes on with its last"):
+        assert build_corpus(settling).domains == before
+    (raw / "plants").unlink()
+    (raw / ".aside").rename(raw / "plants")
+    time.sleep(0.6)
+    assert build_corpus(settling).domains == before
+    assert events(settling, "plants") == ["landed", "quarantined", "released"]
+
+
+def test_a_folder_that_is_named_and_cannot_be_read_is_an_error(tiny, raw):
+    names = '["animals", "loop", "plants"]'
+    tiny.write_text(tiny.read_text().replace("[data]", f"[data]\ndomains = {names}"))
+    (raw / "loop").symlink_to("loop")
+    with pytest.raises(MixtureError, match="'loop' cannot be read: Too many levels"):
+        build_corpus(Workspace.open(tiny))
+    assert events(Workspace.open(tiny), "loop") == []
