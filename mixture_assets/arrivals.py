@@ -52,7 +52,7 @@ def survey(workspace: Workspace) -> Arrivals:
     accounted = {*settled, *pending, *refused, *data.datasets}
     gone = {n: _loss(data, n, root) for n in known if has_root and n not in accounted}
     if abs(now - root.changed_at) < data.settle_seconds:  # it may be about to be replaced
-        pending |= {n: why for n, why in gone.items() if n not in root.folders}
+        pending |= {n: w for n, w in gone.items() if n not in root.folders and known[n].is_here}
     lost = {n: why for n, why in gone.items() if n not in pending}
     note_folders(workspace.store, e.name, settled, lost, known=known)
     for name, error in refused.items():
@@ -67,12 +67,12 @@ def survey(workspace: Workspace) -> Arrivals:
 def await_landing(workspace: Workspace, say: Say | None = None) -> Arrivals:
     """Survey until every folder has settled, or for ten times settle_seconds; says so once.
 
-    What is still changing then stays in `pending`; what was given up before is not waited for
-    again. Without `say`, a MixtureWarning tells.
+    What is still changing then stays in `pending`; what was given up before, and did not settle
+    since, is not waited for again. Without `say`, a MixtureWarning tells.
     """
     e = workspace.experiment
     settle = e.data.settle_seconds
-    given_up = {n for n, s in read_domains(workspace.store, e.name).items() if s.problem}
+    given_up = {n for n, s in read_domains(workspace.store, e.name).items() if s.is_given_up}
     deadline, is_said = time.monotonic() + PATIENCE * settle, False
     while True:
         found = survey(workspace)

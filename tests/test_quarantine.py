@@ -7,6 +7,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
+from mixture_assets import quarantine
 from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.corpus import (
@@ -174,6 +175,16 @@ def test_of_two_that_share_documents_the_newer_is_left_out(workspace, raw):
     write(raw / "aaa_copy", 400)
     (raw / "aaa_copy" / "part-00000.jsonl").unlink()
     assert "aaa_copy" in build_corpus(workspace).domains
+
+
+def test_the_states_are_not_read_once_per_domain(workspace, monkeypatch):
+    """A thousand domains would take seconds for every corpus."""
+    corpus, reads = build_corpus(workspace), []
+    original = quarantine.read_domains
+    monkeypatch.setattr(quarantine, "read_domains", lambda *a: reads.append(a) or original(*a))
+    maker = corpus.tokenizer.digest
+    assert quarantine.without_overlaps(workspace, corpus.domains, maker=maker) == corpus.domains
+    assert len(reads) < len(corpus.domains)
 
 
 def test_a_domain_that_grew_into_another_goes_back_to_what_it_was(workspace, raw):
