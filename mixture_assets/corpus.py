@@ -149,8 +149,13 @@ def freeze_tokenizer(
     return tokenizer
 
 
+def unpin_tokenizer(workspace: Workspace) -> None:
+    """Let the experiment have another tokenizer, trained on all text that is here now."""
+    _pin_path(workspace).unlink(missing_ok=True)
+
+
 def pin_tokenizer(workspace: Workspace, tokenizer: FrozenTokenizer) -> None:
-    """Keep this tokenizer for the experiment from now on: proxy runs are about to rest on it.
+    """Keep this tokenizer for the experiment from now on: something is about to rest on it.
 
     A domain that lands later would otherwise give another one, and with it another name to every
     token and every run.
