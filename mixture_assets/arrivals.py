@@ -30,7 +30,7 @@ class Arrivals:
     has_root: bool  # False: no root, or nothing in it. A disk that is not mounted looks like that
     landed: Mapping[str, str]  # domain -> fingerprint when it last settled; '' if to be fetched
     pending: Mapping[str, str]  # domain -> what is still changing; those in `landed` were known
-    refused: Mapping[str, MixtureError]  # folders that can be no domain
+    refused: Mapping[str, MixtureError]  # folders that can be no domain, or cannot be read
 
 
 def survey(workspace: Workspace) -> Arrivals:
@@ -52,11 +52,12 @@ def survey(workspace: Workspace) -> Arrivals:
     accounted = {*settled, *pending, *refused, *data.datasets}
     gone = {n: _loss(data, n, root) for n in known if has_root and n not in accounted}
     if abs(now - root.changed_at) < data.settle_seconds:  # it may be about to be replaced
-        pending |= {n: why for n, why in gone.items() if n not in root.folders}
+        pending |= {n: w for n, w in gone.items() if n not in root.folders and known[n].is_here}
     lost = {n: why for n, why in gone.items() if n not in pending}
     note_folders(workspace.store, e.name, settled, lost, known=known)
     for name, error in refused.items():
-        note_bad(workspace.store, e.name, name, str(error), error.hint)
+        if name not in data.domains:  # for one that is named it is an error of whoever needs it
+            note_bad(workspace.store, e.name, name, str(error), error.hint)
     kept = {n: s.fingerprint for n, s in known.items() if s.is_here and n not in lost}
     landed = dict.fromkeys(_expected(data), "") | kept
     landed |= {name: folder.fingerprint for name, folder in settled.items()}
@@ -66,12 +67,12 @@ def survey(workspace: Workspace) -> Arrivals:
 def await_landing(workspace: Workspace, say: Say | None = None) -> Arrivals:
     """Survey until every folder has settled, or for ten times settle_seconds; says so once.
 
-    What is still changing then stays in `pending`; what was given up before is not waited for
-    again. Without `say`, a MixtureWarning tells.
+    What is still changing then stays in `pending`; what was given up before, and did not settle
+    since, is not waited for again. Without `say`, a MixtureWarning tells.
     """
     e = workspace.experiment
     settle = e.data.settle_seconds
-    given_up = {n for n, s in read_domains(workspace.store, e.name).items() if s.problem}
+    given_up = {n for n, s in read_domains(workspace.store, e.name).items() if s.is_given_up}
     deadline, is_said = time.monotonic() + PATIENCE * settle, False
     while True:
         found = survey(workspace)
@@ -108,11 +109,16 @@ def _expected(data: DataSpec) -> set[str]:
 
 
 def _refusal(data: DataSpec, folder: Folder, known: DomainState | None) -> MixtureError | None:
-    """Why a settled folder that nobody named can be no domain."""
+    """Why a settled folder can be no domain; one that is named may still get its shards."""
     try:
         validate_domain(folder.name)
     except MixtureError as error:
         return error
+    if folder.problem:
+        return MixtureError(
+            f"the folder of {folder.name!r} cannot be read: {folder.problem}",
+            hint="give read access, or move it out of the raw root",
+        )
     if folder.shards or folder.name in data.domains or (known and known.is_here):
         return None
     return MixtureError(f"domain {folder.name!r} has no shard", hint=KNOWN_FORMATS)

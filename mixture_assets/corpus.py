@@ -68,26 +68,29 @@ def land(workspace: Workspace) -> None:
 def landed(workspace: Workspace) -> dict[str, str]:
     """Domain -> fingerprint of its raw shards, without opening one; '' if still to come.
 
-    Without those in quarantine that have no earlier state to go on with.
+    Without those that are bad, or never settle, and have no earlier state to go on with.
     """
-    found, bad = survey(workspace), quarantine.quarantined(workspace)
-    out = {name for name, state in bad.items() if not state.good_token_set}
-    names = {*found.landed, *found.pending} - out
+    found = survey(workspace)
+    names = {*found.landed, *found.pending} - quarantine.left_out(workspace)
     return {name: found.landed.get(name, "") for name in sorted(names)}
 
 
 def discover_shards(workspace: Workspace, *, say: Say | None = None) -> dict[str, list[RawShard]]:
     """Raw shards by domain: what has landed under the root, and landed datasets.
 
-    Quarantined domains are left out, with a MixtureWarning for each.
+    Those that are quarantined or do not settle are left out, with a MixtureWarning for each.
     """
     data, cache = workspace.experiment.data, workspace.store / "shards.json"
     arrivals = await_landing(workspace, say)
-    for name, change in arrivals.pending.items():
-        quarantine.leave_out(workspace, name, not_settled(workspace, name, change))
+    awaited = {n: not_settled(workspace, n, change) for n, change in arrivals.pending.items()}
+    for name, error in awaited.items():
+        quarantine.give_up(workspace, name, error)
+    for name, error in arrivals.refused.items():
+        if quarantine.is_named(workspace, name):
+            raise error
     unread = {*quarantine.not_worth_reading(workspace, arrivals.landed), *arrivals.refused}
-    quarantine.warn_of(workspace, sorted(unread))
-    left_out = {*unread, *arrivals.pending, *data.datasets}
+    quarantine.warn_of(workspace, sorted(unread - awaited.keys()))
+    left_out = {*unread, *awaited, *data.datasets}
     names = [n for n, mark in arrivals.landed.items() if mark or n in data.domains]
     names = [n for n in names if n not in left_out]
     found: dict[str, list[RawShard]] = {}
@@ -97,7 +100,7 @@ def discover_shards(workspace: Workspace, *, say: Say | None = None) -> dict[str
         found |= discover(root, cache=cache, domains=names, refuse=refuse)
     if data.datasets:
         found |= _fetched_shards(workspace, cache)
-    quarantine.require_two(workspace, found)
+    quarantine.require_two(workspace, found, awaited)
     return dict(sorted(found.items()))
 
 
@@ -146,8 +149,13 @@ def freeze_tokenizer(
     return tokenizer
 
 
+def unpin_tokenizer(workspace: Workspace) -> None:
+    """Let the experiment have another tokenizer, trained on all text that is here now."""
+    _pin_path(workspace).unlink(missing_ok=True)
+
+
 def pin_tokenizer(workspace: Workspace, tokenizer: FrozenTokenizer) -> None:
-    """Keep this tokenizer for the experiment from now on: proxy runs are about to rest on it.
+    """Keep this tokenizer for the experiment from now on: something is about to rest on it.
 
     A domain that lands later would otherwise give another one, and with it another name to every
     token and every run.
@@ -263,8 +271,7 @@ def finish_corpus(
 ) -> Corpus:
     """Check the domains against each other; those in quarantine go on with their last state."""
     bad = {n for n in quarantine.quarantined(workspace) if n not in domains}
-    kept = {n: quarantine.last_good(workspace, n, maker=tokenizer.digest) for n in bad}
-    given = dict(domains) | {n: tokens for n, tokens in kept.items() if tokens is not None}
+    given = dict(domains) | quarantine.last_good(workspace, bad, maker=tokenizer.digest)
     distinct = quarantine.without_overlaps(workspace, given, maker=tokenizer.digest)
     quarantine.require_two(workspace, distinct)
     fresh = {n: d.digest for n, d in distinct.items() if n in domains and d == domains[n]}

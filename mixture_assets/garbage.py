@@ -1,8 +1,10 @@
 """What nothing in a store refers to any more: listed, and removed when asked.
 
-A run is referred to by proposals, costs and re-fits, which are history and stay; tokens by the runs
-trained on them, by where experiments stand, and by the states that domains may fall back to. Only
-what is also old goes: a file may be there before the record that will name it.
+A run is referred to by proposals, comparisons, costs and re-fits, which are history and stay, and
+by the plans that experiments are at; tokens by the runs trained on them, by where experiments
+stand, and by the states that domains may fall back to. Finished full runs stay in any case: they
+cost the most, and are evaluated late. Only what is also old goes: a file may be there before the
+record that will name it.
 """
 
 import re
@@ -25,6 +27,7 @@ Kind = Literal["run", "model", "checkpoint", "tokens", "validation", "log", "tem
 
 _TEMPORARY = re.compile(r"\..*\.(\d+)-[0-9a-f]{8}\.tmp")  # core.files writes the process's id
 _DAY_SECONDS = 86_400.0
+_HISTORY = ("proposal", "comparison", "cost", "refit")  # kinds of record
 
 
 @dataclass(frozen=True)
@@ -106,23 +109,44 @@ def _garbage(kind: Kind, path: Path, reason: str) -> Garbage:
 
 
 def _unused_runs(store: Path) -> list[Garbage]:
-    used = {
-        str(value)
-        for record in _all_records(store)
-        for rows in record["rows"].values()
-        for row in rows
-        for value in (row.get("run_id"), row.get("parent"))
-    }
+    used, runs = _used_runs(store), list_runs(store)
+    unused = [run for run in runs if run.run_id not in used and not run.is_locked()]
+    reason = "and no current plan, proposal, comparison or re-fit has it"
     return [
-        _garbage("run", run.path, f"{run.status()}, and no proposal, comparison or re-fit has it")
-        for run in list_runs(store)
-        if run.run_id not in used and not run.is_locked()
+        _garbage("run", run.path, f"{run.status()}, {reason}")
+        for run in unused
+        if run.status() != "done" or run.spec()["purpose"] != "full"
     ]
 
 
-def _all_records(store: Path) -> Iterator[dict[str, Any]]:
-    for kind in ("proposal", "cost", "refit"):
-        yield from read_records(store, kind)
+def _used_runs(store: Path) -> set[str]:
+    """Ids that history or a current plan holds; those of other things do no harm."""
+    history = (r for kind in _HISTORY for r in read_records(store, kind))
+    rows = (row for r in history for several in r["rows"].values() for row in several)
+    return {str(v) for row in rows for v in (row.get("run_id"), row.get("parent"))} | {
+        run_id for plan in _current_plans(store) for run_id in plan
+    }
+
+
+def _current_plans(store: Path) -> list[set[str]]:
+    """Run ids of what each experiment planned or worked on last, for proxy and full runs each."""
+    plans: dict[tuple[str, str], list[tuple[float, set[str]]]] = {}
+    for record in read_records(store, "experiment_run"):
+        rows = record["rows"]["experiment_run"]
+        runs = {row["run_id"] for row in rows}
+        for key in {(row["experiment"], row["purpose"]) for row in rows}:
+            plans.setdefault(key, []).append((_last_change(store, record["id"], runs), runs))
+    # Two plans with a run in common may be equally new: then both are kept.
+    return [
+        runs for known in plans.values() for at, runs in known if at == max(t for t, _ in known)
+    ]
+
+
+def _last_change(store: Path, plan_id: str, runs: Iterable[str]) -> float:
+    """Of a plan or of its run folders: a plan that is returned to is not written again."""
+    paths = [store / "records" / "experiment_run" / f"{plan_id}.json"]
+    paths += [RunFolder(store, run_id).path for run_id in runs]
+    return max(p.stat().st_mtime for p in paths if p.exists())
 
 
 def _checkpoints(runs: Iterable[RunFolder]) -> list[Garbage]:

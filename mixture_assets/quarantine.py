@@ -11,7 +11,13 @@ from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MachineError, MixtureError, MixtureWarning
 from mixture_assets.data.overlap import read_hashes, worst_overlap
 from mixture_assets.data.token_store import DomainTokens, find_domain
-from mixture_assets.store.domain_log import DomainState, note_bad, note_good, read_domains
+from mixture_assets.store.domain_log import (
+    DomainState,
+    note_bad,
+    note_good,
+    note_restless,
+    read_domains,
+)
 from mixture_assets.workspace import Workspace
 
 
@@ -19,6 +25,13 @@ def quarantined(workspace: Workspace) -> dict[str, DomainState]:
     """The domains in quarantine; each state says why."""
     states = read_domains(workspace.store, workspace.experiment.name)
     return {name: state for name, state in states.items() if state.problem}
+
+
+def left_out(workspace: Workspace) -> set[str]:
+    """Domains that are bad, or were waited for in vain, and have no state to go on with."""
+    states = read_domains(workspace.store, workspace.experiment.name)
+    missing = {n: s for n, s in states.items() if s.problem or s.is_given_up}
+    return {name for name, state in missing.items() if not state.good_token_set}
 
 
 def is_named(workspace: Workspace, domain: str) -> bool:
@@ -46,13 +59,35 @@ def leave_out(
     warn_of(workspace, [domain])
 
 
+def give_up(workspace: Workspace, domain: str, error: MixtureError) -> None:
+    """Go on without what a domain that never settles is about to be; raises if it is named.
+
+    One that never landed is not quarantined: nothing is wrong with it.
+    """
+    if is_named(workspace, domain):
+        raise error
+    name = workspace.experiment.name
+    state = note_restless(workspace.store, name, domain, str(error), error.hint)
+    if state.problem == str(error):
+        warn_of(workspace, [domain])
+    else:
+        why = "has changed again" if state.is_here else "has not landed yet"
+        _warn(f"{domain!r} {why} and {_fate(state)}: {error}; {error.hint}")
+
+
 def warn_of(workspace: Workspace, domains: Iterable[str]) -> None:
     """One MixtureWarning for each quarantined domain."""
     states = read_domains(workspace.store, workspace.experiment.name)
     for name in domains:
-        fate = "goes on with its last good state" if states[name].good_token_set else "is left out"
-        message = f"{name!r} is quarantined and {fate}: {states[name].problem}"
-        warnings.warn(message, MixtureWarning, stacklevel=3)
+        _warn(f"{name!r} is quarantined and {_fate(states[name])}: {states[name].problem}")
+
+
+def _fate(state: DomainState) -> str:
+    return "goes on with its last good state" if state.good_token_set else "is left out"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, MixtureWarning, stacklevel=4)
 
 
 def not_worth_reading(workspace: Workspace, landed: Mapping[str, str]) -> list[str]:
@@ -64,13 +99,21 @@ def not_worth_reading(workspace: Workspace, landed: Mapping[str, str]) -> list[s
     ]
 
 
-def require_two(workspace: Workspace, domains: Collection[str]) -> None:
-    """MixtureError about a quarantined domain if fewer than two are left without it."""
+def require_two(
+    workspace: Workspace,
+    domains: Collection[str],
+    awaited: Mapping[str, MixtureError] | None = None,
+) -> None:
+    """MixtureError about a quarantined or awaited domain if fewer than two are left without."""
     bad = {n: s for n, s in quarantined(workspace).items() if n not in set(domains)}
     has_state = {name for name, state in bad.items() if state.good_token_set}
-    if len({*domains, *has_state}) < 2 and bad:
-        state = min(bad.items())[1]
+    if len({*domains, *has_state}) >= 2:
+        return
+    if bad:
+        state = bad[min(bad)]
         raise MixtureError(state.problem, hint=state.hint)
+    if awaited:
+        raise awaited[min(awaited)]
 
 
 def remember(workspace: Workspace, token_sets: Mapping[str, str], *, maker: str) -> None:
@@ -79,13 +122,15 @@ def remember(workspace: Workspace, token_sets: Mapping[str, str], *, maker: str)
     note_good(workspace.store, workspace.experiment.name, token_sets, key=key)
 
 
-def last_good(workspace: Workspace, domain: str, *, maker: str) -> DomainTokens | None:
-    """A domain's tokens as they last were in a corpus, if the same tokenizer made them."""
+def last_good(
+    workspace: Workspace, domains: Iterable[str], *, maker: str
+) -> dict[str, DomainTokens]:
+    """Tokens as they last were in a corpus, of those domains that the same tokenizer made."""
     states = read_domains(workspace.store, workspace.experiment.name)
-    state = states.get(domain, DomainState())
-    if not state.good_token_set or state.good_key != _key(workspace, maker):
-        return None
-    return find_domain(workspace.store, domain, state.good_token_set)
+    key = _key(workspace, maker)
+    wanted = {n: states[n] for n in domains if n in states and states[n].good_key == key}
+    found = {n: find_domain(workspace.store, n, s.good_token_set) for n, s in wanted.items()}
+    return {name: tokens for name, tokens in found.items() if tokens is not None}
 
 
 def without_overlaps(
@@ -99,16 +144,16 @@ def without_overlaps(
     left = dict(domains)
     limit = workspace.experiment.data.max_shared
     hashes = {name: read_hashes(d.shard_paths(workspace.store)) for name, d in left.items()}
-    good = {name: last_good(workspace, name, maker=maker) for name in left}
+    good = last_good(workspace, left, maker=maker)
     states = read_domains(workspace.store, workspace.experiment.name)
     is_new = {n: n not in states or not states[n].good_token_set for n in left}
     while found := worst_overlap(hashes, max_shared=limit):
         name = max(
             (found.first, found.second),
-            key=lambda n: (not is_named(workspace, n), is_new[n], good[n] != left[n], n),
+            key=lambda n: (not is_named(workspace, n), is_new[n], good.get(n) != left[n], n),
         )
         leave_out(workspace, name, found.error)
-        fallback = good[name]
+        fallback = good.get(name)
         if fallback is not None and fallback != left[name]:
             left[name] = fallback
             hashes[name] = read_hashes(fallback.shard_paths(workspace.store))

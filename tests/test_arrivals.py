@@ -1,14 +1,24 @@
 """Folders that are still being copied are waited for, and never read by halves."""
 
+import json
 import shutil
 import threading
 import time
 
 import pytest
+from click.testing import CliRunner
 
 from mixture_assets.arrivals import await_landing, survey
+from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError, MixtureWarning
-from mixture_assets.corpus import Workspace, build_corpus, discover_shards
+from mixture_assets.corpus import (
+    Workspace,
+    build_corpus,
+    discover_shards,
+    landed,
+    pin_tokenizer,
+)
+from mixture_assets.quarantine import quarantined
 from mixture_assets.store.query import query
 
 
@@ -29,6 +39,36 @@ def raw(tiny):
 def events(workspace, domain):
     sql = f"SELECT event FROM domain_event WHERE domain = '{domain}' ORDER BY number"
     return [event for (event,) in query(workspace.store, sql).rows]
+
+
+@pytest.fixture
+def restless():
+    """Writes to a file without end; returns what stops it."""
+    stop, writing = threading.Event(), []
+
+    def write(path):
+        with open(path, "w", buffering=1) as file:
+            while not stop.wait(0.05):
+                file.write("on and on\n")
+
+    def end():
+        stop.set()
+        for thread in writing:
+            thread.join()
+
+    def start(path):
+        writing.append(threading.Thread(target=write, args=(path,)))
+        writing[-1].start()
+        return end
+
+    yield start
+    end()
+
+
+def write_songs(raw, text=""):
+    (raw / "songs").mkdir(exist_ok=True)
+    rows = [json.dumps({"text": f"la {i} lu {i * i} " * 8}) for i in range(300)]
+    (raw / "songs" / "a.jsonl").write_text(text or "\n".join(rows))
 
 
 def copy_slowly(source, target, seconds):
@@ -85,31 +125,82 @@ def test_a_corpus_waits_for_a_copy_and_takes_all_of_it(settling, raw):
     assert events(settling, "copied") == ["landed"]
 
 
-def test_a_folder_that_never_settles_is_left_out_by_name(settling, raw):
-    stop = threading.Event()
+def test_a_folder_that_never_settles_is_left_out_by_name(settling, raw, restless):
     (raw / "endless").mkdir()
-
-    def write():
-        with open(raw / "endless" / "a.txt", "w", buffering=1) as file:
-            while not stop.wait(0.05):
-                file.write("on and on\n")
-
-    writing = threading.Thread(target=write)
-    writing.start()
-    try:
-        with pytest.warns(MixtureWarning, match="'endless' is quarantined and is left out"):
-            found = discover_shards(settling, say=lambda line: None)
-        started = time.monotonic()
-        with pytest.warns(MixtureWarning, match=r"was still changing after 5\.0 s"):
-            discover_shards(settling)
-        assert time.monotonic() - started < 2  # not waited for again
-    finally:
-        stop.set()
-        writing.join()
+    stop = restless(raw / "endless" / "a.txt")
+    with pytest.warns(MixtureWarning, match="'endless' has not landed yet and is left out"):
+        found = discover_shards(settling, say=lambda line: None)
+    started = time.monotonic()
+    with pytest.warns(MixtureWarning, match=r"was still changing after 5\.0 s"):
+        discover_shards(settling)
+    assert time.monotonic() - started < 2  # not waited for again
+    stop()
     assert sorted(found) == ["animals", "numbers", "plants"]
-    assert events(settling, "endless") == ["quarantined"]
+    assert events(settling, "endless") == []  # nothing is wrong with it
+    assert not quarantined(settling)
+    assert "endless" not in landed(settling)
     time.sleep(0.6)
     assert "endless" in discover_shards(settling)
+    assert events(settling, "endless") == ["landed"]
+    (raw / "endless" / "b.txt").write_text("more\n")
+    said = []
+    assert await_landing(settling, say=said.append).landed["endless"]
+    assert said, "not waited for, though it had settled since it was given up"
+
+
+def test_a_quarantined_domain_that_is_mended_is_waited_for(settling, raw):
+    write_songs(raw, '{"text": "tw')
+    time.sleep(0.6)
+    with pytest.warns(MixtureWarning, match="'songs' is quarantined and is left out: .* not JSON"):
+        build_corpus(settling)
+    write_songs(raw)
+    said = []
+    assert "songs" in build_corpus(settling, say=said.append).domains
+    assert said == ["waiting until 'songs' did not change for 0.5 s"]
+    assert events(settling, "songs") == ["landed", "quarantined", "changed", "released"]
+
+
+def test_a_quarantine_keeps_its_reason_while_the_domain_is_changed(settling, raw, restless):
+    write_songs(raw, '{"text": "tw')
+    time.sleep(0.6)
+    with pytest.warns(MixtureWarning, match="not JSON"):
+        build_corpus(settling)
+    restless(raw / "songs" / "b.txt")
+    with pytest.warns(MixtureWarning, match="'songs' has changed again and is left out: .* still"):
+        build_corpus(settling, say=lambda line: None)
+    assert "is not JSON" in quarantined(settling)["songs"].problem
+    assert events(settling, "songs") == ["landed", "quarantined"]
+
+
+def test_a_known_domain_that_never_settles_goes_on_as_it_was(settling, raw, restless):
+    corpus = build_corpus(settling)
+    pin_tokenizer(settling, corpus.tokenizer)
+    restless(raw / "plants" / "b.txt")
+    with pytest.warns(MixtureWarning, match="'plants' is quarantined and goes on with its last"):
+        assert build_corpus(settling, say=lambda line: None).domains == corpus.domains
+    assert "was still changing after 5.0 s" in quarantined(settling)["plants"].problem
+
+
+def test_too_few_domains_are_an_error_that_names_the_one_to_come(tiny, raw, restless):
+    for domain in ("animals", "numbers"):
+        shutil.rmtree(raw / domain)
+    shutil.rmtree(tiny.parent / "store")
+    tiny.write_text(tiny.read_text().replace("settle_seconds = 0", "settle_seconds = 0.2"))
+    (raw / "endless").mkdir()
+    restless(raw / "endless" / "a.txt")
+    with (
+        pytest.warns(MixtureWarning, match="'endless' has not landed yet"),
+        pytest.raises(MixtureError, match="'endless' was still changing after 2"),
+    ):
+        build_corpus(Workspace.open(tiny), say=lambda line: None)
+
+
+def test_domains_that_went_long_ago_are_not_waited_for(settling, raw):
+    shutil.rmtree(raw / "plants")
+    time.sleep(0.6)
+    survey(settling)
+    (raw / "songs").mkdir()
+    assert list(survey(settling).pending) == ["songs"]
 
 
 def test_a_missing_root_says_nothing_about_domains(settling, raw):
@@ -151,3 +242,43 @@ def test_a_folder_without_a_shard_and_a_bad_name_are_told(settling, raw):
     time.sleep(0.6)
     survey(settling)
     assert events(settling, "empty") == ["quarantined", "vanished"]
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_stops_nothing_else(settling, raw, tiny):
+    (raw / "loop").symlink_to("loop")
+    assert set(survey(settling).refused) == {"loop"}
+    with pytest.warns(MixtureWarning, match="'loop' is quarantined and is left out: the folder"):
+        assert list(build_corpus(settling).domains) == ["animals", "numbers", "plants"]
+    for verb in ("plan", "status"):
+        told = CliRunner().invoke(cli, [verb, "--experiment", str(tiny)])
+        assert told.exit_code == 0, told.output
+    assert "'loop' cannot be read: Too many levels of symbolic links" in told.output
+    (raw / "loop").unlink()
+    time.sleep(0.6)
+    survey(settling)
+    assert events(settling, "loop") == ["quarantined", "vanished"]
+
+
+def test_a_known_folder_that_cannot_be_read_goes_on_as_it_was(settling, raw):
+    corpus = build_corpus(settling)
+    pin_tokenizer(settling, corpus.tokenizer)
+    before = corpus.domains
+    (raw / "plants").rename(raw / ".aside")
+    (raw / "plants").symlink_to("plants")
+    time.sleep(0.6)
+    with pytest.warns(MixtureWarning, match="'plants' is quarantined and goes on with its last"):
+        assert build_corpus(settling).domains == before
+    (raw / "plants").unlink()
+    (raw / ".aside").rename(raw / "plants")
+    time.sleep(0.6)
+    assert build_corpus(settling).domains == before
+    assert events(settling, "plants") == ["landed", "quarantined", "released"]
+
+
+def test_a_folder_that_is_named_and_cannot_be_read_is_an_error(tiny, raw):
+    names = '["animals", "loop", "plants"]'
+    tiny.write_text(tiny.read_text().replace("[data]", f"[data]\ndomains = {names}"))
+    (raw / "loop").symlink_to("loop")
+    with pytest.raises(MixtureError, match="'loop' cannot be read: Too many levels"):
+        build_corpus(Workspace.open(tiny))
+    assert events(Workspace.open(tiny), "loop") == []

@@ -12,8 +12,11 @@ from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.garbage import find_garbage, remove
+from mixture_assets.plans import plan_full_runs, plan_proxies
+from mixture_assets.refit import decide
 from mixture_assets.store.query import query
 from mixture_assets.store.runs import RunFolder, list_runs
+from tests.trained import finish
 
 pytestmark = pytest.mark.slow
 
@@ -105,13 +108,91 @@ def test_a_run_that_somebody_trains_stays(workspace):
 
 
 def test_models_of_proxy_runs_go_only_when_named_and_come_back_when_needed(workspace):
+    """Needed: a domain lands, and the runs that are kept are to be measured on it."""
+    losses = {run.run_id: run.result()["losses"] for run in list_runs(workspace.store)}
     found = find_garbage(workspace.store, older_than_days=0, models=True)
     assert kinds(found) == ["model"] * 16
     remove(workspace.store, found)
-    assert (
-        pipeline.missing_runs(workspace, pipeline.plan_proxies(workspace, build_corpus(workspace)))
-        == []
-    )
+    assert pipeline.missing_runs(workspace, plan_proxies(workspace, build_corpus(workspace))) == []
+
+    add_songs(workspace)
+    corpus = build_corpus(workspace)
+    pipeline.refit(workspace, corpus, "extend")
+    planned = {run.run_id: run for run in plan_proxies(workspace, corpus)}
+    measured = [n for n in losses if n in planned and "songs" in measured_on(planned[n])]
+    assert measured
+    for name in measured:
+        run = RunFolder(workspace.store, name)
+        assert (run.model_path / "model.safetensors").exists()
+        assert run.result()["losses"] == losses[name]
+        assert set(run.losses(planned[name].measurement)) == measured_on(planned[name])
+
+
+def measured_on(run):
+    return set(run.measurement.validation_sets)
+
+
+def add_songs(workspace):
+    folder = workspace.store.parent / "raw" / "songs"
+    folder.mkdir()
+    rows = [json.dumps({"text": f"la {i} lu {i * i} " * 8}) for i in range(300)]
+    (folder / "a.jsonl").write_text("\n".join(rows))
+
+
+@pytest.fixture
+def untrained(tiny):
+    return Workspace.open(tiny)
+
+
+def unused_runs(workspace):
+    found = find_garbage(workspace.store, older_than_days=0)
+    return sorted(g.path.name for g in found if g.kind == "run")
+
+
+def ids(planned):
+    return sorted(run.run_id for run in planned)
+
+
+def test_runs_of_a_search_that_is_under_way_stay(untrained):
+    corpus = build_corpus(untrained)
+    planned = plan_proxies(untrained, corpus)
+    pipeline.create_runs(untrained, planned)
+    finish(untrained, planned[:5])
+    pipeline.create_runs(untrained, planned)
+    assert unused_runs(untrained) == []
+
+
+def test_runs_of_a_plan_that_came_to_nothing_go(untrained):
+    before = plan_proxies(untrained, build_corpus(untrained))
+    pipeline.create_runs(untrained, before)
+    add_songs(untrained)
+    after = plan_proxies(untrained, build_corpus(untrained))
+    pipeline.create_runs(untrained, after)
+    assert unused_runs(untrained) == sorted(set(ids(before)) - set(ids(after)))
+    shutil.rmtree(untrained.store.parent / "raw" / "songs")  # and the first plan is gone on with
+    finish(untrained, plan_proxies(untrained, build_corpus(untrained))[:2])
+    assert unused_runs(untrained) == sorted(set(ids(after)) - set(ids(before)))
+
+
+def test_finished_full_runs_stay_evaluated_or_not(untrained):
+    corpus = build_corpus(untrained)
+    decide(untrained, corpus)
+    finish(untrained, plan_proxies(untrained, corpus))
+    _, proposal = pipeline.propose(untrained, corpus)
+    full = plan_full_runs(untrained, corpus, proposal)
+    finish(untrained, full)
+    assert unused_runs(untrained) == []
+    shutil.rmtree(untrained.store / "records" / "experiment_run")  # of no current plan either
+    assert unused_runs(untrained) == []
+
+
+def test_runs_that_a_comparison_rests_on_stay_whatever_they_were_first_asked_for(trained):
+    _, workspace, _, _ = trained
+    for kind in ("cost", "experiment_run"):
+        shutil.rmtree(workspace.store / "records" / kind)
+    for run in list_runs(workspace.store):
+        run.spec_path.write_text(json.dumps(run.spec() | {"purpose": "proxy"}))
+    assert unused_runs(workspace) == []
 
 
 def test_a_negative_age_is_a_mistake(workspace):

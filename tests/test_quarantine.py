@@ -7,6 +7,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
+from mixture_assets import quarantine
 from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.corpus import (
@@ -121,6 +122,34 @@ def test_one_bad_shard_retrains_nothing(workspace, raw):
     assert events(workspace, "plants")[-2:] == ["shrank", "released"]
 
 
+def test_a_domain_that_was_emptied_does_not_come_back_from_an_earlier_state(workspace, raw):
+    before = build_corpus(workspace).domains["plants"]
+    text = (raw / "plants" / "part-00000.jsonl").read_bytes()
+    (raw / "plants" / "part-00000.jsonl").unlink()
+    assert list(build_corpus(workspace).domains) == ["animals", "numbers"]
+    for _ in range(2):
+        corpus = build(workspace, "'plants' is quarantined and is left out")
+        assert list(corpus.domains) == ["animals", "numbers"]
+        assert "plants" not in landed(workspace)
+    (raw / "plants" / "part-00000.jsonl").write_bytes(text)
+    assert build_corpus(workspace).domains["plants"] == before
+    assert events(workspace, "plants") == [
+        *("landed", "vanished", "quarantined", "returned", "released")
+    ]
+
+
+@pytest.mark.parametrize("content", [None, b"caf\xe9"], ids=["empty", "bad"])
+def test_a_new_folder_of_an_old_name_does_not_bring_back_deleted_text(workspace, raw, content):
+    shutil.rmtree(raw / "plants")
+    assert list(build_corpus(workspace).domains) == ["animals", "numbers"]
+    (raw / "plants").mkdir()
+    if content:
+        (raw / "plants" / "a.txt").write_bytes(content)
+    for _ in range(2):
+        corpus = build(workspace, "'plants' is quarantined and is left out")
+        assert list(corpus.domains) == ["animals", "numbers"]
+
+
 def test_an_earlier_state_by_another_tokenizer_is_no_state(workspace, raw, tiny):
     (raw / "plants" / "b.jsonl").write_text('{"text": "tw')
     tiny.write_text(re.sub('name = "store.*"', "vocab_size = 300", tiny.read_text()))
@@ -146,6 +175,16 @@ def test_of_two_that_share_documents_the_newer_is_left_out(workspace, raw):
     write(raw / "aaa_copy", 400)
     (raw / "aaa_copy" / "part-00000.jsonl").unlink()
     assert "aaa_copy" in build_corpus(workspace).domains
+
+
+def test_the_states_are_not_read_once_per_domain(workspace, monkeypatch):
+    """A thousand domains would take seconds for every corpus."""
+    corpus, reads = build_corpus(workspace), []
+    original = quarantine.read_domains
+    monkeypatch.setattr(quarantine, "read_domains", lambda *a: reads.append(a) or original(*a))
+    maker = corpus.tokenizer.digest
+    assert quarantine.without_overlaps(workspace, corpus.domains, maker=maker) == corpus.domains
+    assert len(reads) < len(corpus.domains)
 
 
 def test_a_domain_that_grew_into_another_goes_back_to_what_it_was(workspace, raw):

@@ -7,6 +7,7 @@ LastModified.
 """
 
 import datetime
+import errno
 import functools
 import hashlib
 import os
@@ -16,10 +17,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mixture_assets.core.digest import DIGEST_CHARS
+from mixture_assets.core.errors import MixtureError
 from mixture_assets.data.shards import file_system, format_of, is_half_written, is_local, is_visible
 
 SUCCESS = "_SUCCESS"
 _MARKER_SLACK_SECONDS = 0.5  # writing the marker changes its folder, a moment after
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # faults that say nothing about a folder
 _STAMPS = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 
@@ -33,6 +36,7 @@ class Folder:
     changed_at: float  # newest change of anything in it: seconds since 1970, 0 if untold
     newest: str  # what changed then, below the folder; '' is the folder itself
     is_marked: bool  # a _SUCCESS that is not older than any shard, nor than a removal
+    problem: str = ""  # why it cannot be read: then nothing else is known of it
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -69,7 +73,9 @@ def look(root: str) -> Root:
         return Root(False)
     entries = {PurePosixPath(e["name"]).name: e for e in fs.ls(path, detail=True)}
     names = sorted(n for n, e in entries.items() if is_visible(n) and fs.isdir(e["name"]))
-    return Root(True, {n: _folder(n, _objects(fs, entries[n]["name"])) for n in names})
+    # Other faults of a store are of its network, and pass.
+    read = functools.partial(_read, faults=PermissionError)
+    return Root(True, {n: read(n, _objects(fs, entries[n]["name"])) for n in names})
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,36 @@ class _Entry:
 def _look_local(root: Path) -> Root:
     try:
         with os.scandir(root) as entries:
-            names = sorted(e.name for e in entries if is_visible(e.name) and e.is_dir())
+            names = sorted(e.name for e in entries if is_visible(e.name) and _is_folder(e))
         changed_at = root.stat().st_ctime
     except (FileNotFoundError, NotADirectoryError):
         return Root(False)
-    folders = {name: _folder(name, _files(f"{root}/{name}")) for name in names}
+    except PermissionError as error:
+        raise MixtureError(
+            f"the raw root {str(root)!r} cannot be read: {error.strerror}", hint="give read access"
+        ) from error
+    folders = {name: _read(name, _files(f"{root}/{name}")) for name in names}
     return Root(True, folders, changed_at)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether this may be a domain. A link to itself may, so that somebody is told of it."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
+
+
+def _read(name: str, entries: Iterator[_Entry], faults: type[OSError] = OSError) -> Folder:
+    """A folder as it lies there, or with the reason why that cannot be seen."""
+    try:
+        return _folder(name, entries)
+    except faults as error:
+        if error.errno in _OURS:
+            raise
+        problem = error.strerror or str(error)
+        problem += f": {error.filename!r}" if error.filename else ""
+        return Folder(name, {}, 0, 0.0, "", is_marked=False, problem=problem)
 
 
 def _stat_of_file(entry: os.DirEntry[str]) -> os.stat_result | None:

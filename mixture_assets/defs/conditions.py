@@ -22,7 +22,8 @@ Asset = dg.AssetsDefinition | dg.AssetSpec
 WHEN_READY = (
     dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
 )
-# The tokenizer is frozen: new domains are read with the one that is there.
+# Making the tokenizer freezes it: new domains are read with the one that is there. One trained
+# anew for each of them would have all earlier domains tokenized again.
 ONCE = WHEN_READY & dg.AutomationCondition.missing()
 
 _PREPARED = (data.shards, data.tokens, data.validation_set)

@@ -14,6 +14,7 @@ from mixture_assets.defs import columns, metadata
 from mixture_assets.defs.partitions import DOMAINS
 from mixture_assets.defs.resources import Lab, pick
 from mixture_assets.defs.steps import asset
+from mixture_assets.search import stored_search
 
 raw = dg.AssetSpec(
     "raw",
@@ -57,9 +58,16 @@ def shards(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeResult[
 
 @asset(deps=[shards], group_name="data", kinds={"huggingface"})
 def tokenizer(lab: Lab) -> dg.MaterializeResult[None]:
-    """The frozen tokenizer: byte-level BPE trained once on a balanced sample, or one by name."""
+    """The frozen tokenizer: byte-level BPE trained once on a balanced sample, or one by name.
+
+    Domains that land later are read with it. Until the first plan, materialize it again to train
+    one on all domains that are here by then.
+    """
     workspace = lab.open()
+    if stored_search(workspace) is None:  # afterwards runs rest on it
+        corpus.unpin_tokenizer(workspace)
     frozen = corpus.frozen_tokenizer(workspace, corpus.discover_shards(workspace))
+    corpus.pin_tokenizer(workspace, frozen)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(frozen.digest), metadata=metadata.of_tokenizer(frozen)
     )

@@ -52,6 +52,7 @@ class DomainState:
     refused_key: str = ""  # files and settings that the problem is about; '': looked at each time
     good_token_set: str = ""  # that was last in a corpus
     good_key: str = ""  # tokenizer and settings that made it
+    is_given_up: bool = False  # somebody waited in vain for its files to come to rest
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,15 @@ def note_folders(
         known: The states, if they were just read.
     """
     states = read_domains(store, experiment) if known is None else known
-    if not _news(states, folders, vanished):
+    at_rest = {*folders, *vanished}
+    is_awaited_again = any(s.is_given_up for name, s in states.items() if name in at_rest)
+    if not (is_awaited_again or _news(states, folders, vanished)):
         return  # the common case takes no lock
     with _editing(store, experiment) as states:
         for event in _news(states, folders, vanished):
             _write(store, experiment, event, states)
+        for name in at_rest & states.keys():
+            states[name] = replace(states[name], is_given_up=False)
 
 
 def note_bad(
@@ -114,6 +119,22 @@ def note_bad(
                 _Event("quarantined", domain, before, after, problem, hint),
                 states,
             )
+
+
+def note_restless(
+    store: Path, experiment: str, domain: str, problem: str, hint: str
+) -> DomainState:
+    """Give up waiting for a domain; a good one that is here is quarantined until it settles.
+
+    What never landed is in no quarantine: there is nothing wrong with it. Nor does this replace
+    the reason of another quarantine. Returns the state.
+    """
+    before = read_domains(store, experiment).get(domain, DomainState())
+    if before.is_here and not before.problem:
+        note_bad(store, experiment, domain, problem, hint)
+    with _editing(store, experiment) as states:
+        states[domain] = replace(states.get(domain, DomainState()), is_given_up=True)
+        return states[domain]
 
 
 def note_good(store: Path, experiment: str, token_sets: Mapping[str, str], *, key: str) -> None:
@@ -156,9 +177,8 @@ def _news(
     for name, reason in sorted(vanished.items()):
         before = states.get(name, DomainState())
         if before.is_here or before.problem:
-            after = replace(
-                before, is_here=False, shards={}, n_bytes=0, problem="", hint="", refused_key=""
-            )
+            # Nothing to go on with either: text that somebody deleted is not trained on again.
+            after = DomainState(fingerprint=before.fingerprint)
             events.append(_Event("vanished", name, before, after, reason))
     return events
 

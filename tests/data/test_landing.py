@@ -1,10 +1,18 @@
 """What a look at a raw root tells: fingerprints, and whether copying is over."""
 
+import errno
+import json
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mixture_assets.data.landing import look
 
@@ -154,3 +162,99 @@ def test_object_stores_tell_their_own_times():
     fs.pipe("/landing-test/books/deep/a.jsonl", b'{"text": "y"}\n')
     assert look("memory://landing-test").folders["books"].fingerprint != before
     assert not look("memory://nowhere-test").exists
+
+
+def test_a_link_that_leads_to_itself_stops_no_other_folder(root):
+    (root / "loop").symlink_to("loop")
+    (root / "books" / "loop").symlink_to("loop")
+    found = look(str(root)).folders
+    assert list(found) == ["books", "code", "loop"]
+    assert found["loop"].problem.startswith("Too many levels of symbolic links")
+    assert not found["loop"].shards
+    assert [found[name].problem for name in ("books", "code")] == ["", ""]
+    assert list(found["books"].shards) == ["deep/a.jsonl"]
+
+
+@pytest.fixture
+def public(root):
+    """The same folders where every user may come: pytest keeps its own to itself."""
+    if os.geteuid():
+        pytest.skip("only root can become another user")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(shutil.copytree(root, Path(folder) / "raw"))
+
+
+def seen_by_nobody(root):
+    """What a user without rights sees: look() in a process of user 65534."""
+    script = (
+        "import json, os, sys\n"
+        "from mixture_assets.core.errors import MixtureError\n"
+        "from mixture_assets.data.landing import look\n"
+        "os.setuid(65534)\n"
+        "try:\n"
+        "    folders = look(sys.argv[1]).folders\n"
+        "    told = {n: [f.problem, list(f.shards)] for n, f in folders.items()}\n"
+        "except MixtureError as error:\n"
+        "    told = str(error)\n"
+        "print(json.dumps(told))\n"
+    )
+    command = [sys.executable, "-c", script, str(root)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def test_a_folder_that_may_not_be_read_is_named_with_the_reason(public):
+    public.chmod(0o755)
+    (public / "lost+found").mkdir(mode=0o700)
+    (public / "code" / "deep").chmod(0o700)
+    assert seen_by_nobody(public) == {
+        "books": ["", ["deep/a.jsonl"]],
+        "code": [f"Permission denied: {str(public / 'code/deep')!r}", []],
+        "lost+found": [f"Permission denied: {str(public / 'lost+found')!r}", []],
+    }
+
+
+def test_a_root_that_may_not_be_read_is_a_mistake_that_can_be_mended(public):
+    public.chmod(0o700)
+    told = f"the raw root {str(public)!r} cannot be read: Permission denied"
+    assert seen_by_nobody(public) == told
+
+
+def test_a_fault_of_the_machine_is_not_blamed_on_a_folder(root, monkeypatch):
+    scandir = os.scandir
+
+    def scarce(path):
+        if str(path).endswith("code"):
+            raise OSError(errno.EMFILE, "Too many open files", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scarce)
+    with pytest.raises(OSError, match="Too many open files"):
+        look(str(root))
+
+
+class Locked(MemoryFileSystem):
+    """A store that lets nobody list `code`."""
+
+    protocol = "locked"
+    store = {}  # noqa: RUF012 - fsspec keeps its content in the class
+    pseudo_dirs = [""]  # noqa: RUF012
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("locked://"))
+
+    def find(self, path, **keywords):
+        if path.endswith("/code"):
+            raise PermissionError("Access Denied")
+        return super().find(path, **keywords)
+
+
+def test_a_folder_of_a_store_that_may_not_be_listed_is_named():
+    fsspec.register_implementation("locked", Locked, clobber=True)
+    fs = fsspec.filesystem("locked")
+    for domain in ("books", "code"):
+        fs.pipe(f"/raw/{domain}/a.jsonl", b"{}")
+    found = look("locked://raw").folders
+    assert {n: f.problem for n, f in found.items()} == {"books": "", "code": "Access Denied"}
+    assert list(found["books"].shards) == ["a.jsonl"]

@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from mixture_assets.corpus import Workspace
+from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.definitions import defs
 from mixture_assets.defs import conditions
 from mixture_assets.defs.automation import decide, new_domains
@@ -49,13 +49,15 @@ class Watch:
                 self.instance.report_runless_asset_event(event)
         return found
 
-    def requested(self):
+    def requested(self, *, is_refit_on=True):
         """Asset -> partitions that automation asks for now; [None] without partitions.
 
         Only as far as the plan: what follows trains, and is asked for in the same way.
         """
         asked = {}
         for name, assets in (("prepare", PREPARED), ("refit", ["proxy_plan"])):
+            if name == "refit" and not is_refit_on:
+                continue
             found = dg.evaluate_automation_conditions(
                 defs=defs,
                 instance=self.instance,
@@ -91,12 +93,12 @@ class Watch:
             )
             yield result.success
 
-    def settle(self):
+    def settle(self, *, is_refit_on=True):
         """Look, ask and make until nothing is asked for; returns what was made, in order."""
         made = []
         for _ in range(12):
             self.look()
-            if not (asked := self.requested()):
+            if not (asked := self.requested(is_refit_on=is_refit_on)):
                 return made
             made.append(asked)
             assert all(self.make(asked))
@@ -237,6 +239,43 @@ def corpus_of(watch):
     corpus_id = event.asset_materialization.metadata["corpus_id"].value
     path = watch.experiment.parent / "store" / "corpora" / f"{corpus_id}.json"
     return set(json.loads(path.read_text())["domains"])
+
+
+def tokenizers(watch):
+    """The tokenizer that the page shows, and those that made the tokens of the fixed corpus."""
+    event = watch.instance.get_latest_materialization_event(dg.AssetKey("tokenizer"))
+    corpus = build_corpus(Workspace.open(watch.experiment))
+    shown = event.asset_materialization.metadata["tokenizer_id"].value
+    return shown, corpus.tokenizer.digest, {n: d.digest for n, d in corpus.domains.items()}
+
+
+@pytest.mark.slow
+def test_before_the_first_plan_too_what_lands_is_read_with_the_tokenizer_that_is_shown(watch):
+    assert watch.requested(is_refit_on=False) == {}  # nothing has landed
+    (watch.raw / "plants").rename(watch.raw.parent / "plants")
+    watch.settle(is_refit_on=False)
+    shown, used, before = tokenizers(watch)
+    assert shown == used
+    (watch.raw.parent / "plants").rename(watch.raw / "plants")
+    assert watch.settle(is_refit_on=False) == [
+        {"shards": ["plants"], "tokens": ["plants"]},
+        {"validation_set": [None]},
+    ]
+    again, used, now = tokenizers(watch)
+    assert again == used == shown
+    assert now.items() > before.items()
+
+    assert all(watch.make({"tokenizer": [None]}))  # by hand, on all that is there
+    anew, used, _ = tokenizers(watch)
+    assert anew == used != shown
+    assert watch.settle(is_refit_on=False) == [
+        {"tokens": ["animals", "numbers", "plants"]},
+        {"validation_set": [None]},
+    ]
+    assert all(watch.make({"proxy_plan": [None]}))
+    shutil.rmtree(watch.raw / "animals")
+    assert all(watch.make({"tokenizer": [None]}))  # runs may rest on it now
+    assert tokenizers(watch)[0] == anew
 
 
 REFITTED = [{"validation_set": [None]}, {"proxy_plan": [None]}]

@@ -89,13 +89,13 @@ def test_a_quarantine_begins_once_and_ends_with_a_good_state(tmp_path):
     assert (state.problem, state.good_token_set, state.good_key) == ("", "t1", "g")
 
 
-def test_a_quarantined_domain_that_vanishes_is_forgotten_but_not_its_good_state(tmp_path):
+def test_a_quarantined_domain_that_vanishes_is_forgotten_and_so_is_its_good_state(tmp_path):
     see(tmp_path, A)
     note_good(tmp_path, "e", {"x": "t1"}, key="g")
     note_bad(tmp_path, "e", "x", "bad", "")
     see(tmp_path, None)
     state = read_domains(tmp_path, "e")["x"]
-    assert (state.problem, state.is_here, state.good_token_set) == ("", False, "t1")
+    assert (state.problem, state.is_here, state.good_token_set) == ("", False, "")
 
 
 def test_experiments_have_their_own_events(tmp_path):
