@@ -11,16 +11,30 @@ from mixture_assets.core.names import by_prefix, nearest
 from mixture_assets.store.query import Ask, snapshot
 
 Row = dict[str, Any]
+Measured = tuple[str, str, int]  # domain, validation set, version of the metric
+Losses = dict[Measured, float]  # nats per token
 
 _NORMAL_90 = 1.645  # of a 90 % interval, standard deviations each way
 
 # Spread over seeds of runs that are the same but for their seed.
 _NOISE = """
-    SELECT e.domain, count(*) AS n_seeds, var_samp(e.loss_nats) AS variance
-    FROM run AS named JOIN run ON json_merge_patch(run.spec, '{"seed": null}')::VARCHAR
-        = json_merge_patch(named.spec, '{"seed": null}')::VARCHAR AND run.status = 'done'
-    JOIN evaluation AS e ON e.run_id = run.run_id AND e.is_final
-    WHERE named.run_id = ? GROUP BY e.domain HAVING count(*) > 1
+    SELECT domain, validation_id, metric_version, count(*) AS n_seeds,
+        var_samp(loss_nats) AS variance
+    FROM (
+        SELECT e.domain, e.validation_id, e.metric_version, run.seed, avg(e.loss_nats) AS loss_nats
+        FROM run AS named JOIN run ON json_merge_patch(run.spec, '{"seed": null}')::VARCHAR
+            = json_merge_patch(named.spec, '{"seed": null}')::VARCHAR AND run.status = 'done'
+        JOIN evaluation AS e ON e.run_id = run.run_id AND e.is_final
+        WHERE named.run_id = ? GROUP BY ALL)
+    GROUP BY ALL HAVING count(*) > 1
+"""
+# The documents that an experiment measures on now come last: a run may be measured on several.
+_FINAL = """
+    SELECT domain, validation_id, metric_version, loss_nats FROM evaluation
+    WHERE is_final AND run_id = ?
+    ORDER BY metric_version, validation_id IN (
+        SELECT value FROM input WHERE kind = 'validation_set' AND owner LIKE 'experiment:%'),
+        validation_id
 """
 
 
@@ -60,16 +74,37 @@ def _resolved(name: str, known: Mapping[str, str]) -> str:
 
 
 def _runs(ask: Ask, a: str, b: str) -> Row:
-    specs = [_spec(ask, run_id) for run_id in (a, b)]
     losses = [_final_losses(ask, run_id) for run_id in (a, b)]
+    inputs = [_spec(ask, x) | _measured_on(found) for x, found in zip((a, b), losses, strict=True)]
     noise = _noise(ask, a, b)
-    results = []
-    for domain in sorted({*losses[0], *losses[1]}):
-        values = _with_noise(losses[0].get(domain), losses[1].get(domain), noise.get(domain))
-        results.append({"name": f"{domain} (nats)"} | values)
-    return {"labels": [_label(ask, x) for x in (a, b)], "inputs": _changes(*specs)} | {
-        "results": results
+    domains = sorted({domain for found in losses for domain, _, _ in found})
+    return {
+        "labels": [_label(ask, x) for x in (a, b)],
+        "inputs": _changes(*inputs),
+        "results": [_result(domain, losses[0], losses[1], noise) for domain in domains],
     }
+
+
+def _result(domain: str, a: Losses, b: Losses, noise: Losses) -> Row:
+    """A domain's losses on the newest documents that both were measured on."""
+    mine, theirs = ([key for key in found if key[0] == domain] for found in (a, b))
+    shared = [key for key in mine if key in b]
+    name = f"{domain} (nats)"
+    if mine and theirs and not shared:
+        apart = _with_noise(a[mine[-1]], b[theirs[-1]], None)
+        return {"name": f"{name}, other documents"} | apart | {"difference": None}
+    key = (shared or mine or theirs)[-1]
+    return {"name": name} | _with_noise(a.get(key), b.get(key), noise.get(key))
+
+
+def _measured_on(losses: Losses) -> dict[str, str]:
+    """The validation sets of each domain, and the versions of the metric, as inputs."""
+    sets: dict[str, list[str]] = {}
+    for domain, validation_id, _ in losses:
+        sets.setdefault(f"validation_set.{domain}", []).append(validation_id)
+    versions = {str(version) for _, _, version in losses}
+    found = {name: ", ".join(sorted(set(several))) for name, several in sets.items()}
+    return found | ({"metric_version": ", ".join(sorted(versions))} if versions else {})
 
 
 def _with_noise(a: float | None, b: float | None, noise_sd: float | None) -> Row:
@@ -105,23 +140,20 @@ def _changes(a: Mapping[str, str], b: Mapping[str, str]) -> list[Row]:
     return [{"name": n, "a": a.get(n), "b": b.get(n)} for n in names if a.get(n) != b.get(n)]
 
 
-def _final_losses(ask: Ask, run_id: str) -> dict[str, float]:
-    sql = (
-        "SELECT domain, arg_max(loss_nats, metric_version) FROM evaluation "
-        "WHERE is_final AND run_id = ? GROUP BY domain"
-    )
-    return dict(ask(sql, [run_id]).rows)
+def _final_losses(ask: Ask, run_id: str) -> Losses:
+    """The loss of every domain on all documents that it was measured on, the newest last."""
+    return {tuple(key): loss for *key, loss in ask(_FINAL, [run_id]).rows}
 
 
-def _noise(ask: Ask, a: str, b: str) -> dict[str, float]:
-    """Standard deviation of one run's loss over seeds, by domain, pooled over both settings."""
-    sums: dict[str, list[float]] = {}
+def _noise(ask: Ask, a: str, b: str) -> Losses:
+    """Standard deviation of one run's loss over seeds, pooled over both settings."""
+    sums: dict[Measured, list[float]] = {}
     for run_id in (a, b):
-        for domain, n_seeds, variance in ask(_NOISE, [run_id]).rows:
-            total = sums.setdefault(domain, [0.0, 0])
+        for *key, n_seeds, variance in ask(_NOISE, [run_id]).rows:
+            total = sums.setdefault(tuple(key), [0.0, 0])
             total[0] += (n_seeds - 1) * variance
             total[1] += n_seeds - 1
-    return {domain: math.sqrt(square / freedom) for domain, (square, freedom) in sums.items()}
+    return {key: math.sqrt(square / freedom) for key, (square, freedom) in sums.items()}
 
 
 def _proposals(ask: Ask, a: str, b: str) -> Row:

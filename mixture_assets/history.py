@@ -9,18 +9,25 @@ from mixture_assets.core.names import nearest
 from mixture_assets.store.query import snapshot
 
 _HISTORY = """
-    SELECT created_at, proposal_id, method, objective, budget_tokens, domain, weight, weight_low,
-        weight_high, natural_weight, weight - lag(weight) OVER (
-            PARTITION BY domain ORDER BY created_at, proposal_id) AS change,
-        proposal_id IN (SELECT proposal_id FROM latest WHERE experiment = ?) AS is_latest
-    FROM weight_history WHERE experiment = ? ORDER BY created_at, proposal_id, domain
+    WITH numbered AS (
+        SELECT *, dense_rank() OVER (ORDER BY created_at, proposal_id) AS number
+        FROM weight_history WHERE experiment = ?
+    )
+    SELECT mine.created_at, mine.proposal_id, mine.method, mine.objective, mine.budget_tokens,
+        mine.domain, mine.weight, mine.weight_low, mine.weight_high, mine.natural_weight,
+        mine.weight - before.weight AS change,
+        mine.proposal_id IN (SELECT proposal_id FROM latest WHERE experiment = ?) AS is_latest
+    FROM numbered AS mine
+    LEFT JOIN numbered AS before
+        ON before.domain = mine.domain AND before.number = mine.number - 1
+    ORDER BY mine.number, mine.domain
 """
 
 
 def weight_history(store: Path, experiment: str, domain: str = "") -> list[dict[str, Any]]:
     """A row for each proposal and domain, in time order, with the change to the one before.
 
-    `change` is None where the domain is new. `is_latest`: what the files lead to now.
+    `change` is None where the domain was not in that one. `is_latest`: what the files lead to now.
     """
     with snapshot(store) as ask:
         rows = ask(_HISTORY, [experiment, experiment]).to_dicts()

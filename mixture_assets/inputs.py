@@ -1,10 +1,12 @@
 """What a thing was made from, as rows of the table `input`: a change of any makes it stale."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixture_assets.core.digest import canonical_json, digest
+from mixture_assets.core.errors import MachineError
 from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.run import METRIC_VERSION, TRAINING_VERSION, RunSpec
 from mixture_assets.store.records import read_record, write_record
@@ -89,3 +91,9 @@ def record_inputs(experiment: Experiment, part: str, inputs: Inputs) -> None:
 def record_settings(experiment: Experiment) -> None:
     """Let the store know what the experiment file says now."""
     record_inputs(experiment, "settings", setting_inputs(experiment))
+
+
+def note_settings(experiment: Experiment) -> None:
+    """The same where the disk allows it: on a full or a read-only one can still be asked."""
+    with contextlib.suppress(OSError, MachineError):
+        record_settings(experiment)

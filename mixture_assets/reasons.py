@@ -1,7 +1,7 @@
 """Why a domain has its weight: from the weight to fits, runs, token sets, shards and code."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from mixture_assets.store.query import Ask, snapshot
 
 Row = dict[str, Any]
 
+_NO_LOSS = {"loss_nats": None, "loss_se_nats": None}
+
 _FITS = """
     SELECT fit.*, max(value) FILTER (name = 'a') AS a, max(value) FILTER (name = 'b') AS b,
         max(value) FILTER (name = 'c') AS c
@@ -21,25 +23,28 @@ _FITS = """
 """
 _RUNS = """
     SELECT edge.child AS fit_id, run.run_id, run.label, status, run.budget_tokens, requested_tokens,
-        loss_nats, loss_se_nats, flops_train + flops_eval AS flops, seconds, device,
+        flops_train + flops_eval AS flops, seconds, device,
         numeric_path, code_version
     FROM edge JOIN run ON run.run_id = edge.parent
     LEFT JOIN run_domain_tokens AS asked ON asked.run_id = run.run_id AND asked.domain = ?
-    LEFT JOIN (
-        SELECT run_id, domain, arg_max(loss_nats, metric_version) AS loss_nats,
-            arg_max(loss_se_nats, metric_version) AS loss_se_nats
-        FROM evaluation WHERE is_final GROUP BY ALL
-    ) AS e ON e.run_id = run.run_id AND e.domain = ?
     WHERE edge.role = 'proxy_run'
         AND edge.child IN (SELECT parent FROM edge WHERE child = ? AND role = 'fit')
     ORDER BY fit_id, requested_tokens NULLS FIRST, run.label, run.run_id
 """
 _REUSED = "SELECT parent FROM edge WHERE child = ? AND role = 'reused'"
+# A run may be measured on other documents later: those count that the proposal was made on.
 _LOSSES = """
-    SELECT run_id, domain, loss_nats FROM evaluation WHERE is_final AND run_id IN (
-        SELECT edge.parent FROM edge JOIN fit ON fit.fit_id = edge.child
-        WHERE edge.role = 'proxy_run' AND proposal_id = ?)
-    ORDER BY metric_version
+    SELECT e.run_id, e.domain, e.loss_nats, e.loss_se_nats FROM evaluation AS e
+    LEFT JOIN input AS measured ON measured.owner = $1 AND measured.kind = 'validation_set'
+        AND measured.name = e.domain
+    LEFT JOIN input AS code ON code.owner = $1 AND code.kind = 'code' AND code.name = 'metric'
+    WHERE is_final AND coalesce(measured.value = e.validation_id, true)
+        AND coalesce(code.value = e.metric_version::VARCHAR, true)
+        AND run_id IN (
+            SELECT edge.parent FROM edge JOIN fit ON fit.fit_id = edge.child
+            WHERE edge.role = 'proxy_run' AND proposal_id = $1)
+    QUALIFY row_number() OVER (
+        PARTITION BY run_id, domain ORDER BY metric_version DESC, validation_id) = 1
 """
 _TOKEN_SETS = """
     SELECT DISTINCT d.domain, token_set_id, available_tokens, n_documents, validation_tokens,
@@ -129,14 +134,15 @@ def _fits(ask: Ask, proposal_id: str, domain: str) -> list[Row]:
     """The domain's curves, each with its runs; `x` and `objective` are the points."""
     objective, losses = _objective(ask, proposal_id), _losses(ask, proposal_id)
     weight = f"{proposal_id}:{domain}"
-    runs = _rows(ask, _RUNS, domain, domain, weight)
+    runs = _rows(ask, _RUNS, domain, weight)
     fits = []
     for fit in _rows(ask, _FITS, weight):
         mine = [
             run
+            | losses.get((run["run_id"], domain), _NO_LOSS)
             # In a group with frozen ratios a domain has no amount of its own.
             | {"x": _amount(run, fit) if fit["domain"] == domain else None}
-            | {"objective": _value(objective, losses.get(run["run_id"], {}))}
+            | {"objective": _value(objective, _of_run(losses, run["run_id"]))}
             for run in runs
             if run["fit_id"] == fit["fit_id"]
         ]
@@ -149,11 +155,14 @@ def _amount(run: Row, fit: Row) -> float:
     return float((run["requested_tokens"] or 0) / fit["base_tokens"])
 
 
-def _losses(ask: Ask, proposal_id: str) -> dict[str, dict[str, float]]:
-    losses: dict[str, dict[str, float]] = {}
-    for row in _rows(ask, _LOSSES, proposal_id):
-        losses.setdefault(row["run_id"], {})[row["domain"]] = row["loss_nats"]
-    return losses
+def _losses(ask: Ask, proposal_id: str) -> dict[tuple[str, str], Row]:
+    """Loss and its standard error by run and domain."""
+    rows = _rows(ask, _LOSSES, proposal_id)
+    return {(r["run_id"], r["domain"]): {name: r[name] for name in _NO_LOSS} for r in rows}
+
+
+def _of_run(losses: Mapping[tuple[str, str], Row], run_id: str) -> dict[str, float]:
+    return {d: row["loss_nats"] for (name, d), row in losses.items() if name == run_id}
 
 
 def _objective(ask: Ask, proposal_id: str) -> Objective | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixture_assets.core.experiment import Experiment, load_experiment
-from mixture_assets.inputs import record_settings
+from mixture_assets.inputs import note_settings
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Workspace:
         """Read an experiment file, make its store, and note there what the file says."""
         workspace = cls(load_experiment(path))
         workspace.store.mkdir(parents=True, exist_ok=True)
-        record_settings(workspace.experiment)
+        note_settings(workspace.experiment)
         return workspace
 
     @property

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from click.testing import CliRunner
 from mixture_assets import pipeline
 from mixture_assets.cli import cli
 from mixture_assets.corpus import Workspace
+from mixture_assets.history import weight_history
+from mixture_assets.store.records import write_record
 from mixture_assets.store.runs import RunFolder, list_runs
+from tests.store import fakes
 from tests.trained import Trained, loss_nats
 
 
@@ -161,3 +166,43 @@ def test_before_the_first_proposal_all_say_so(tiny: Path) -> None:
     assert "next: mixture run" in invoke("history", "--experiment", tiny).stdout
     assert "has no proposal yet" in complaint("why", "plants", "--experiment", tiny)
     assert "no run or proposal" in complaint("diff", "a", "b", "--experiment", tiny)
+
+
+def test_a_domain_that_came_back_is_new_beside_the_proposal_before(tmp_path: Path) -> None:
+    for number, domains in enumerate((("code", "prose"), ("prose",), ("code", "prose"))):
+        rows = fakes.proposal_rows([], f"p{number}", created_at=f"2026-01-0{number + 1}T00:00:00Z")
+        weights = [r for r in rows["proposal_weight"] if r["domain"] in domains]
+        write_record(
+            tmp_path,
+            "proposal",
+            f"p{number}",
+            {"proposal": rows["proposal"], "proposal_weight": weights},
+        )
+    changes = [(r["proposal_id"], r["change"]) for r in weight_history(tmp_path, "demo", "code")]
+    assert changes == [("p0", None), ("p2", None)]
+    changes = [(r["proposal_id"], r["change"]) for r in weight_history(tmp_path, "demo", "prose")]
+    assert changes == [("p0", None), ("p1", 0), ("p2", 0)]
+
+
+def test_a_question_is_answered_where_nothing_can_be_written(trained: Trained) -> None:
+    """A process whose files may hold nothing: to the kernel, a full disk."""
+    path = trained[0]
+    path.write_text(path.read_text().replace("max_epochs = 20", "max_epochs = 19"))
+    program = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n"
+    )
+    command = "from mixture_assets.cli import main; main()"
+    verb = (
+        "import sys; from mixture_assets.corpus import Workspace; from pathlib import Path\n"
+        "from mixture_assets.reasons import reasons; w = Workspace.open(Path(sys.argv[-1]))\n"
+        "print(reasons(w.store, w.experiment.name, 'plants')['weight']['weight'])"
+    )
+    for words in (
+        (command, "query", "SELECT count(*) FROM run", "--json"),
+        (command, "why", "plants", "--json"),
+        (verb,),
+    ):
+        line = [sys.executable, "-c", program + words[0], *words[1:], "--experiment", str(path)]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert (done.returncode, bool(done.stdout)) == (0, True), done.stderr

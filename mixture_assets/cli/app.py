@@ -1,6 +1,5 @@
 """The command itself: options that verbs share, how answers are printed, how errors end."""
 
-import contextlib
 import json
 import signal
 import sys
@@ -127,12 +126,11 @@ def store_of(experiment: Path | None) -> Path:
 
 def asked_store(experiment: Path | None) -> Path:
     """The store for questions, which then know what the experiment file says today."""
-    from mixture_assets.inputs import record_settings
+    from mixture_assets.inputs import note_settings
 
     settings = settings_of(experiment)
     if settings.store_path.is_dir():
-        with contextlib.suppress(OSError):  # on a read-only medium one can still ask
-            record_settings(settings)
+        note_settings(settings)
     return settings.store_path
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from mixture_assets import doctor as examination
-from mixture_assets import estimate, garbage, inputs, pipeline, prices, reasons, summaries, tables
+from mixture_assets import estimate, garbage, pipeline, prices, reasons, summaries, tables
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import bytes_text
 from mixture_assets.corpus import build_corpus
@@ -42,7 +42,7 @@ class Query(dg.Config):
 def query(config: Query, lab: Lab) -> Metadata:
     """Answer one read-only SQL query over the records. As `mixture query`."""
     found = ask(
-        _asked_store(lab), config.sql, seconds=config.timeout_seconds, cap_bytes=MAX_MEMORY_BYTES
+        lab.open().store, config.sql, seconds=config.timeout_seconds, cap_bytes=MAX_MEMORY_BYTES
     )
     shown = found.rows[: config.max_rows]
     return {
@@ -142,8 +142,9 @@ class Why(dg.Config):
 @desk
 def why(config: Why, lab: Lab) -> Metadata:
     """Follow a weight to its fits, runs, tokens, shards, code and cost. As `mixture why`."""
-    experiment = lab.open().experiment.name
-    found = reasons.reasons(_asked_store(lab), experiment, config.domain, config.proposal)
+    workspace = lab.open()
+    name = workspace.experiment.name
+    found = reasons.reasons(workspace.store, name, config.domain, config.proposal)
     runs = [{"scale": fit["scale"]} | run for fit in found["fits"] for run in fit["runs"]]
     curve = ("scale", "base_tokens", "optimum", "a", "b", "c", "residual_sd")
     return {
@@ -273,14 +274,6 @@ def _file(name: str) -> Path:
     if not path.is_file():
         raise MixtureError(f"there is no file {name!r}", hint="give its path on this machine")
     return path
-
-
-def _asked_store(lab: Lab) -> Path:
-    """The store, told first what the experiment file says today."""
-    workspace = lab.open()
-    if workspace.store.is_dir():
-        inputs.record_settings(workspace.experiment)
-    return workspace.store
 
 
 verbs = [

@@ -107,7 +107,7 @@ def _pull(ask: Ask, proposal_id: str, objective: Objective) -> ReportData:
         fit_runs=fit_runs,
         proxy_runs=proxy_runs,
         full_runs=full_runs,
-        evaluations=_evaluations(ask, run_ids),
+        evaluations=_evaluations(ask, run_ids, proposal_id),
         costs=ask(
             "SELECT role, n_runs, flops, device_seconds, devices FROM cost_by_decision "
             f"WHERE decision_id = {_text(proposal_id)} ORDER BY role = 'full', role",
@@ -185,13 +185,20 @@ def _order(mixture_name: str) -> tuple[int, str]:
     return (_MIXTURE_ORDER.index(mixture_name) if known else len(_MIXTURE_ORDER)), mixture_name
 
 
-def _evaluations(ask: Ask, run_ids: Sequence[str]) -> dict[str, list[Row]]:
-    """Evaluations by run, all measured by the newest version of the metric that is there."""
+def _evaluations(ask: Ask, run_ids: Sequence[str], proposal_id: str) -> dict[str, list[Row]]:
+    """Evaluations by run, on the documents of the proposal and by one version of the metric.
+
+    A run may be measured on other documents later. Of a proposal without inputs, made before
+    they were recorded, one set of documents is taken.
+    """
     which = f"run_id IN ({_texts(run_ids)})"
     found: dict[str, list[Row]] = {}
     for row in ask(
-        f"SELECT * FROM evaluation WHERE {which} AND metric_version = "
+        f"SELECT e.* FROM evaluation AS e LEFT JOIN input ON owner = {_text(proposal_id)} "
+        "AND kind = 'validation_set' AND name = e.domain "
+        f"WHERE {which} AND coalesce(value = validation_id, true) AND metric_version = "
         f"(SELECT max(metric_version) FROM evaluation WHERE {which}) "
+        "QUALIFY row_number() OVER (PARTITION BY run_id, step, domain ORDER BY validation_id) = 1 "
         "ORDER BY run_id, tokens, step, domain",
     ):
         found.setdefault(row["run_id"], []).append(row)

@@ -23,7 +23,7 @@ DATABASE_NAME = "mixture.duckdb"
 CATALOG = "mixture"  # what DuckDB calls the file when a shell opens it
 _STORAGE_VERSION = "v1.5.0"  # 2.0's own default cannot be opened by any 1.x shell
 _LOCK_POLL_SECONDS = 0.02
-_INDEX_VERSION = 2  # raise when ingest fills the same tables in another way
+_INDEX_VERSION = 3  # raise when ingest fills the same tables in another way
 _SETTINGS: dict[str, Any] = {
     # Extensions are downloaded at run time: never on behalf of a query, never without a network.
     "autoinstall_known_extensions": "false",
@@ -79,8 +79,23 @@ def _wait(descriptor: int, kind: int, patience_seconds: float) -> None:
 
 
 @contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt where DuckDB says that a signal's handler raised something.
+
+    duckdb 2.0.0 puts a RuntimeError in its place, which would read as a bug. Dagster ends a run
+    on a KeyboardInterrupt as on an interrupt of its own.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "Query interrupted" not in str(error):
+            raise
+        raise KeyboardInterrupt from error
+
+
+@contextlib.contextmanager
 def _connected(settings: dict[str, Any]) -> Iterator[duckdb.DuckDBPyConnection]:
-    with contextlib.closing(duckdb.connect(config=settings)) as connection:
+    with interruptible(), contextlib.closing(duckdb.connect(config=settings)) as connection:
         # After two seconds it would go to stdout, where answers go.
         connection.execute("SET enable_progress_bar = false")
         yield connection
@@ -91,6 +106,10 @@ def opened(path: Path, *, is_read_only: bool = False) -> Iterator[duckdb.DuckDBP
     """A connection with the database attached and in use. The caller holds the lock."""
     mode = "READ_ONLY" if is_read_only else f"STORAGE_VERSION '{_STORAGE_VERSION}'"
     name = str(path).replace("'", "''")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise Busy("the path of the store is not UTF-8") from error
     with _connected(_SETTINGS | {"temp_directory": f"{path}.tmp"}) as connection:
         try:
             connection.execute(f"ATTACH '{name}' AS {CATALOG} (TYPE duckdb, {mode})")

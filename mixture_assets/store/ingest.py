@@ -10,7 +10,7 @@ import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from mixture_assets.store.scan import Scan, scan
 
 PATIENCE_SECONDS = 5.0  # for other processes of ours; strangers are not waited for
 
-_NO_ROOM = (duckdb.OperationalError, duckdb.FatalException)  # full disk, no memory, lost rights
+_NO_MEMORY = (duckdb.OutOfMemoryException, MemoryError)
+CANNOT_FILL = (duckdb.Error, ValueError, RecursionError)  # a file's fault, or the machine's
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,15 @@ def attempt(store: Path, patience_seconds: float = PATIENCE_SECONDS) -> IngestRe
     try:
         with database.locked(store, patience_seconds=patience_seconds):
             rows, unreadable = _fill_file(store / database.DATABASE_NAME, scan(store))
-    except (Busy, Broken, OSError, *_NO_ROOM) as error:
+    except (Busy, Broken, OSError, MemoryError, *CANNOT_FILL) as error:
         waiting, is_current = _n_waiting(store)
         seconds = time.monotonic() - begun
-        return IngestReport({}, seconds, waiting, _reason(error), is_current)
+        return IngestReport({}, seconds, waiting, reason(error), is_current)
     return IngestReport(rows, time.monotonic() - begun, unreadable=tuple(unreadable))
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """What DuckDB, or the machine, has against it, on one line."""
     holder = re.search(r"lock is held in .*\((PID \d+)\)", str(error))
     text = f"{holder[1]} has it open" if holder else (str(error).splitlines() or ["unknown"])[0]
     return re.sub(r"^[A-Za-z ]+ Error: ", "", text)
@@ -117,7 +119,7 @@ def _fill_file(path: Path, found: Scan) -> tuple[dict[str, int], list[str]]:
                     return fill(connection, found)
         except Broken as error:
             warnings.warn(
-                f"{path} was damaged and is built again: {_reason(error)}",
+                f"{path} was damaged and is built again: {reason(error)}",
                 MixtureWarning,
                 stacklevel=4,
             )
@@ -145,6 +147,11 @@ def _difference(
     return changed, known.keys() - found.fingerprints.keys()
 
 
+def reflects(connection: duckdb.DuckDBPyConnection, found: Scan) -> bool:
+    """Whether an open index reflects the files."""
+    return database.has_schema(connection) and not any(_difference(connection, found))
+
+
 def fill(connection: duckdb.DuckDBPyConnection, found: Scan) -> tuple[dict[str, int], list[str]]:
     """Bring an open index in line with the files, in one transaction.
 
@@ -154,7 +161,62 @@ def fill(connection: duckdb.DuckDBPyConnection, found: Scan) -> tuple[dict[str, 
     changed, gone = _difference(connection, found)
     if not changed and not gone:
         return {}, []
-    problems: dict[str, str] = {}
+    problems = _misnamed(changed)
+    try:
+        rows = _fill(connection, found, changed, gone, problems)
+    except _NO_MEMORY:
+        raise
+    except CANNOT_FILL:
+        problems = _misnamed(changed)
+        culprits = _culprits(found, sorted(changed.keys() - problems.keys()))
+        if not culprits:
+            raise  # the files are not to blame: a full disk, lost rights
+        problems |= culprits
+        connection.execute("ROLLBACK")
+        rows = _fill(connection, found, changed, gone, problems)
+    return {table: n for table, n in sorted(rows.items()) if n}, list(problems.values())
+
+
+def _misnamed(names: Iterable[str]) -> dict[str, str]:
+    """Problems of files whose names DuckDB cannot hold."""
+    return {n: f"{n!a}: its name is not UTF-8" for n in names if staging.has_halves(n)}
+
+
+def _culprits(found: Scan, names: Sequence[str]) -> dict[str, str]:
+    """Problems of those of the files that an index of their own cannot be made from.
+
+    In halves: one bad file of 10,000 is found in 28 trials.
+    """
+    error = _trial(found, names)
+    if error is None:
+        return {}
+    if len(names) == 1:
+        return {names[0]: f"{names[0]}: {reason(error)}"}
+    middle = len(names) // 2
+    return _culprits(found, names[:middle]) | _culprits(found, names[middle:])
+
+
+def _trial(found: Scan, names: Sequence[str]) -> BaseException | None:
+    """What an index in memory says to these files alone."""
+    part = found.only(names)
+    try:
+        with database.in_memory() as connection:
+            _fill(connection, part, dict.fromkeys(names), set(), {})
+    except _NO_MEMORY:
+        raise
+    except CANNOT_FILL as error:
+        return error
+    return None
+
+
+def _fill(
+    connection: duckdb.DuckDBPyConnection,
+    found: Scan,
+    changed: Mapping[str, str | None],
+    gone: set[str],
+    problems: dict[str, str],
+) -> Counter[str]:
+    """Rows by table; files in `problems` are left out, and those that cannot be read join them."""
     rows: Counter[str] = Counter()
     connection.execute("BEGIN")
     rows.update(run_rows.fill(connection, found, changed.keys() | gone, problems))
@@ -162,13 +224,14 @@ def fill(connection: duckdb.DuckDBPyConnection, found: Scan) -> tuple[dict[str, 
     rows.update(_fill_latest(connection, found, problems))
     _remember(connection, found, changed.keys() - problems.keys(), changed.keys() | gone)
     connection.execute("COMMIT")
-    return {table: n for table, n in sorted(rows.items()) if n}, list(problems.values())
+    return rows
 
 
 def _remember(
     connection: duckdb.DuckDBPyConnection, found: Scan, read: set[str], forget: set[str]
 ) -> None:
-    connection.execute("DELETE FROM ingested WHERE file IN (SELECT unnest(?))", [sorted(forget)])
+    known = sorted(name for name in forget if not staging.has_halves(name))
+    connection.execute("DELETE FROM ingested WHERE file IN (SELECT unnest(?))", [known])
     rows = [{"file": n, "fingerprint": found.fingerprints[n]} for n in sorted(read)]
     staging.from_rows(connection, "stage", "ingested", rows)
     connection.execute("INSERT INTO ingested SELECT file, fingerprint FROM temp.stage")
@@ -182,7 +245,7 @@ def _fill_records(
     problems: dict[str, str],
 ) -> Counter[str]:
     """Rows of new records; of all records again where one changed, went or disagrees."""
-    known = [name for name in found.records if name.startswith("records/")]
+    known = [n for n in found.records if n.startswith("records/") and n not in problems]
     fresh = [name for name in known if name in changed]
     is_additive = not any(name.startswith("records/") for name in gone) and all(
         changed[name] is None for name in fresh
@@ -206,7 +269,7 @@ def _read(
         try:
             for table, several in (read_json_object(found.records[name]) or {})["rows"].items():
                 rows.setdefault(table, []).extend(dict(row) for row in several)
-        except (MixtureError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             problems[name] = f"{name}: {error}"
     return rows
 
@@ -238,11 +301,11 @@ def _fill_latest(
 ) -> Counter[str]:
     """Which proposal each experiment's files lead to now: latest/<experiment>.json."""
     rows = []
-    for name in sorted(n for n in found.records if n.startswith("latest/")):
+    for name in sorted(n for n in found.records if n.startswith("latest/") and n not in problems):
         try:
             proposal_id = (read_json_object(found.records[name]) or {})["proposal_id"]
             rows.append({"experiment": found.records[name].stem, "proposal_id": str(proposal_id)})
-        except (MixtureError, KeyError) as error:
+        except (OSError, KeyError, ValueError) as error:
             problems[name] = f"{name}: {error}"
     _stage(connection, "latest", rows)
     return Counter(latest=staging.sync(connection, "latest", scope="true", is_complete=True))

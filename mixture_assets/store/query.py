@@ -10,6 +10,7 @@ import csv
 import datetime
 import decimal
 import io
+import itertools
 import json
 import math
 import re
@@ -25,7 +26,15 @@ from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.core.names import nearest
 from mixture_assets.store import database
 from mixture_assets.store.database import Broken, Busy
-from mixture_assets.store.ingest import PATIENCE_SECONDS, attempt, fill, unreadable_text
+from mixture_assets.store.ingest import (
+    CANNOT_FILL,
+    PATIENCE_SECONDS,
+    attempt,
+    fill,
+    reason,
+    reflects,
+    unreadable_text,
+)
 from mixture_assets.store.limits import MAX_SECONDS, capped_memory, limited
 from mixture_assets.store.read_only import check, failed
 from mixture_assets.store.scan import scan
@@ -33,6 +42,7 @@ from mixture_assets.store.scan import scan
 MAX_ROWS = 1_000_000  # what an answer may hold; more belongs into an aggregate
 
 _CHUNK_ROWS = 10_000
+_UPDATE_PATIENCE_SECONDS = 0.2  # another query may hold the file for minutes: memory is quicker
 _SETTINGS = (
     "memory_limit = '4GB'",
     "temp_directory = ''",  # what does not fit is refused: a question writes no file
@@ -138,7 +148,7 @@ def _answer(
         with limited(connection, seconds=seconds):
             cursor = connection.execute(sql, list(values))
             rows = _rows(cursor)
-            columns = [column[0] for column in cursor.description or []]
+            columns = _unique([column[0] for column in cursor.description or []])
     except duckdb.Error as error:
         raise _readable(error, connection) from error
     if len(rows) > MAX_ROWS:
@@ -146,6 +156,17 @@ def _answer(
             f"the answer has more than {MAX_ROWS:,} rows", hint="add LIMIT, or GROUP BY"
         )
     return QueryResult(columns, rows)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Each name once, so that no column of a mapping hides another: a, a_1."""
+    taken, found = set(names), []
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            name = next(n for k in itertools.count(1) if (n := f"{name}_{k}") not in taken)
+            taken.add(name)
+        found.append(name)
+    return found
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
@@ -160,32 +181,60 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
 def index(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to an index that reflects the files, in catalog `mixture`.
 
-    The database file where it can be brought up to date and read; else one in memory.
+    The database file where it is up to date or can be brought there; else one in memory.
     """
-    store = Path(store)
-    report = attempt(store)
-    if report.unreadable:
-        warnings.warn(unreadable_text(report.unreadable), MixtureWarning, stacklevel=6)
     with contextlib.ExitStack() as stack:
-        yield _enter_file(stack, store) if report.is_current else _enter_memory(stack, store)
+        connection, problems = _entered(stack, Path(store))
+        if problems:
+            warnings.warn(unreadable_text(problems), MixtureWarning, stacklevel=6)
+        yield connection
 
 
-def _enter_file(stack: contextlib.ExitStack, store: Path) -> duckdb.DuckDBPyConnection:
+def _entered(
+    stack: contextlib.ExitStack, store: Path
+) -> tuple[duckdb.DuckDBPyConnection, Sequence[str]]:
+    """A connection, and the problems of files that it lacks.
+
+    Where no file changed, no lock is needed that a running query would keep from us.
+    """
+    connection = _enter_file(stack, store)
+    if connection is not None:
+        return connection, ()
+    report = attempt(store, _UPDATE_PATIENCE_SECONDS)
+    # What was just brought up to date counts as current, though files may have changed since.
+    connection = _enter_file(stack, store, is_fresh=True) if report.is_current else None
+    if connection is not None:
+        return connection, report.unreadable
+    return _enter_memory(stack, store)
+
+
+def _enter_file(
+    stack: contextlib.ExitStack, store: Path, *, is_fresh: bool = False
+) -> duckdb.DuckDBPyConnection | None:
     path = store / database.DATABASE_NAME
     with contextlib.ExitStack() as trial, contextlib.suppress(Busy, Broken):
         trial.enter_context(
             database.locked(store, patience_seconds=PATIENCE_SECONDS, is_shared=True)
         )
         connection = trial.enter_context(database.opened(path, is_read_only=True))
-        stack.push(trial.pop_all())
-        return connection
-    return _enter_memory(stack, store)
+        if is_fresh or reflects(connection, scan(store)):
+            stack.push(trial.pop_all())
+            return connection
+    return None
 
 
-def _enter_memory(stack: contextlib.ExitStack, store: Path) -> duckdb.DuckDBPyConnection:
+def _enter_memory(
+    stack: contextlib.ExitStack, store: Path
+) -> tuple[duckdb.DuckDBPyConnection, Sequence[str]]:
     connection = stack.enter_context(database.in_memory())
-    fill(connection, scan(store))
-    return connection
+    try:
+        _, problems = fill(connection, scan(store))
+    except (MemoryError, *CANNOT_FILL) as error:
+        raise MixtureError(
+            f"the index cannot be built from the files: {reason(error)}",
+            hint="`mixture doctor` looks at the store",
+        ) from error
+    return connection, problems
 
 
 def _readable(error: duckdb.Error, connection: duckdb.DuckDBPyConnection) -> MixtureError:

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.store.database import interruptible
 
 TABLE_FUNCTIONS = (
     *("lineage_from", "range", "generate_series", "unnest", "json_each", "json_tree"),
@@ -26,6 +27,7 @@ REFUSED_FUNCTIONS = (
 )
 REFUSED_HINT = "ask with one SELECT over the tables and views; docs/store.md has examples"
 
+_MAX_CHARS = 100_000  # a statement of 1 MB takes DuckDB seconds to parse, under no time limit
 _READS = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(?=\S)", re.IGNORECASE)
 _SYSTEM_PREFIXES = ("duckdb_", "pg_", "pragma_", "sqlite_")
@@ -37,7 +39,8 @@ def check(sql: str, parser: duckdb.DuckDBPyConnection | None = None) -> None:
 
     Any connection will do as `parser`; opening one takes 20 ms.
     """
-    with contextlib.ExitStack() as stack:
+    _check_text(sql)
+    with interruptible(), contextlib.ExitStack() as stack:
         parser = parser or stack.enter_context(contextlib.closing(duckdb.connect()))
         kind, tree = _tree(sql, parser)
     if tree["error"]:
@@ -50,6 +53,18 @@ def check(sql: str, parser: duckdb.DuckDBPyConnection | None = None) -> None:
             pending.extend(node.values())
         elif isinstance(node, list):
             pending.extend(node)
+
+
+def _check_text(sql: str) -> None:
+    if len(sql) > _MAX_CHARS:
+        raise MixtureError(
+            f"a query has at most {_MAX_CHARS:,} characters, got {len(sql):,}",
+            hint="say it shorter: join on a key instead of listing values",
+        )
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        raise MixtureError("the query is not UTF-8", hint=REFUSED_HINT) from error
 
 
 def _tree(sql: str, parser: duckdb.DuckDBPyConnection) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import duckdb
 
-from mixture_assets.core.errors import MixtureError
 from mixture_assets.store import staging
 from mixture_assets.store.files import read_json_object
 from mixture_assets.store.records import RUN_EDGE_ROLE, RUN_TABLES
@@ -45,9 +44,8 @@ _FROM_RESULT = (
     "device",
     "code_version",
     "peak_memory_bytes",
-    "finished_at",
 )
-_FROM_FAILURE = ("reason", "hint", "attempts", "finished_at")
+_FROM_FAILURE = ("reason", "hint", "attempts")
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -61,22 +59,23 @@ def fill(
     """Bring the rows of the named run folders in line; those that went lose theirs.
 
     Of `names`, those of the form 'runs/<id>' count. Folders that cannot be read go to
-    `problems` and keep the rows that they have.
+    `problems` and keep the rows that they have; so do those that are named there already.
     """
     rows = _empty()
-    spoken_for, metrics = [], []
-    for name in sorted(n for n in names if n.startswith("runs/")):
+    spoken_for: list[str] = []
+    metrics: list[str] = []
+    for name in sorted(n for n in names if n.startswith("runs/") and n not in problems):
         run = found.run(name)
         try:
             collected = _collect(run, found.fingerprints[name].split()[0]) if run else _empty()
-        except (MixtureError, TypeError, ValueError) as error:
+            logs = [_quoted(run.metrics_path)] if run and run.metrics_path.exists() else []
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             problems[name] = f"{name}: {error}"
             continue
         spoken_for.append(name.removeprefix("runs/"))
         for table, several in collected.items():
             rows[table] += several
-        if run and run.metrics_path.exists():
-            metrics.append(run.metrics_path)
+        metrics += logs
     if not spoken_for:
         return Counter()
     _stage_metrics(connection, metrics)
@@ -92,12 +91,15 @@ def _collect(run: RunFolder, status: str) -> Rows:
     rows = _empty()
     header = run.spec()
     spec, result = _mapping(header.get("spec")), run.result() or {}
-    failure = {} if result else read_json_object(run.failure_path) or {}
+    failure = read_json_object(run.failure_path) or {}
+    if result and (not failure or run.is_complete()):
+        failure = {}  # a done run has one where it could not be measured on what it was asked later
     run_id = run.run_id
     rows["run"].append(
         {key: header.get(key) for key in _FROM_HEADER}
         | {key: result.get(key) for key in _FROM_RESULT}
         | ({key: failure.get(key) for key in _FROM_FAILURE} if failure else {})
+        | {"finished_at": (result or failure).get("finished_at")}
         | {"run_id": run_id, "status": status, "spec": spec, "seed": spec.get("seed")}
         | {"numeric_path": result.get("numeric_path") or spec.get("numeric_path")}
         | {"budget_tokens": sum(_mapping(spec.get("tokens")).values())}
@@ -137,7 +139,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def _stage_metrics(connection: duckdb.DuckDBPyConnection, paths: list[Path]) -> None:
+def _stage_metrics(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
     """Read metrics.jsonl files into the temporary table `metrics`, without their torn lines."""
     columns = "{" + ", ".join(f"'{c}': '{kind}'" for c, kind in _METRIC_COLUMNS.items()) + "}"
     names = ", ".join(_METRIC_COLUMNS)
@@ -145,7 +147,7 @@ def _stage_metrics(connection: duckdb.DuckDBPyConnection, paths: list[Path]) -> 
         typed = ", ".join(f"NULL::{kind} AS {c}" for c, kind in _METRIC_COLUMNS.items())
         source = f"SELECT {typed}, '' AS filename LIMIT 0"
     else:
-        listed = ", ".join(f"'{_quoted(path)}'" for path in paths)
+        listed = ", ".join(paths)
         source = (
             f"SELECT {names}, filename FROM read_json([{listed}], format = 'newline_delimited', "
             f"columns = {columns}, ignore_errors = true, filename = true)"
@@ -159,8 +161,10 @@ def _stage_metrics(connection: duckdb.DuckDBPyConnection, paths: list[Path]) -> 
 
 
 def _quoted(path: Path) -> str:
-    """A path for a SQL string that stands for itself, though it may hold * ? or [."""
-    return re.sub(r"([*?\[])", r"[\1]", str(path)).replace("'", "''")
+    """A path as a SQL string that stands for itself, though it may hold * ? or [."""
+    text = re.sub(r"([*?\[])", r"[\1]", str(path)).replace("'", "''")
+    text.encode()  # ValueError where it is not UTF-8
+    return f"'{text}'"
 
 
 def _sync(connection: duckdb.DuckDBPyConnection, rows: Rows) -> Counter[str]:

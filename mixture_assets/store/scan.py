@@ -1,7 +1,7 @@
 """What the files look like now, without reading them: a fingerprint each."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,15 @@ class Scan:
         """The folder of 'runs/<id>', if it is there."""
         is_there = name in self.fingerprints
         return RunFolder(self.store, name.removeprefix("runs/")) if is_there else None
+
+    def only(self, names: Iterable[str]) -> "Scan":
+        """As if these files were all that there is."""
+        kept = set(names)
+        return Scan(
+            self.store,
+            {name: path for name, path in self.records.items() if name in kept},
+            {name: text for name, text in self.fingerprints.items() if name in kept},
+        )
 
 
 def scan(store: Path) -> Scan:

@@ -62,7 +62,7 @@ CREATE TABLE run (
     scale VARCHAR,              -- 'small', 'large', 'full'
     mixture_name VARCHAR,
     status VARCHAR,             -- planned, running, done, failed, cancelled, interrupted
-    reason VARCHAR,             -- of a failure or a cancellation
+    reason VARCHAR,             -- of a failure, a cancellation, a later measurement that failed
     hint VARCHAR,               -- what to do about it
     attempts BIGINT,            -- of a failure
     seed BIGINT,
@@ -113,7 +113,7 @@ CREATE TABLE evaluation (       -- validation loss of a domain at a step
     perplexity DOUBLE,          -- exp(loss_nats)
     n_tokens BIGINT,            -- scored
     n_documents BIGINT,         -- scored
-    is_final BOOLEAN,           -- from result.json: the number that counts
+    is_final BOOLEAN,           -- from result.json or losses/*.json: a number that counts
     PRIMARY KEY (run_id, step, domain, validation_id, metric_version)
 );
 CREATE TABLE fit (              -- objective against one domain's amount
@@ -266,7 +266,7 @@ CREATE TABLE orchestration_run ( -- a run of Dagster that did not end well
     PRIMARY KEY (dagster_run_id)
 );
 CREATE TABLE cost (             -- what a decision rests on, run by run
-    decision_id VARCHAR,        -- a proposal or a comparison
+    decision_id VARCHAR,        -- a proposal, a comparison or a re-fit
     run_id VARCHAR,
     flops DOUBLE,
     device_seconds DOUBLE,

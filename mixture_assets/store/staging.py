@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import duckdb
 from mixture_assets.store import database
 
 _AS_TEXT = ("TIMESTAMP", "JSON")  # staged as text, cast on the way in
+_HALF = re.compile("[\ud800-\udfff]")  # not UTF-8, and so not DuckDB's
 
 
 def from_rows(
@@ -27,7 +29,7 @@ def from_rows(
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {name} AS "
         f"SELECT unnest(from_json(?::JSON, '{structure}'), recursive := true)",
-        [json.dumps(plain)],
+        [_json(plain)],
     )
 
 
@@ -35,18 +37,29 @@ def _plain(value: Any, kind: str) -> Any:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
     if kind == "JSON":
-        return json.dumps(value, sort_keys=True)
+        return _json(value)
     return _utc(str(value)) if kind == "TIMESTAMP" else value
+
+
+def _json(value: Any) -> str:
+    """JSON that DuckDB takes: half a character, of a file's odd name, becomes its escape."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return _HALF.sub(lambda half: f"\\\\u{ord(half[0]):04x}", text)
+
+
+def has_halves(text: str) -> bool:
+    """Whether a text is not UTF-8."""
+    return _HALF.search(text) is not None
 
 
 def _utc(text: str) -> str | None:
     """Without its offset, which a cast to TIMESTAMP would drop unread."""
     try:
         time = datetime.datetime.fromisoformat(text)
-    except ValueError:
+        if time.tzinfo is not None:
+            time = time.astimezone(datetime.UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):  # the first hours of year 1 are in no year in UTC
         return None
-    if time.tzinfo is not None:
-        time = time.astimezone(datetime.UTC).replace(tzinfo=None)
     return time.isoformat(sep=" ")
 
 

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,22 @@ def test_table_lines_up_numbers_to_the_right() -> None:
     assert QueryResult(["n"], []).to_table() == "n\n-"
     assert QueryResult(["n"], []).to_csv() == "n\n"
     assert QueryResult(["n"], []).to_json() == "[]"
+
+
+def test_columns_of_one_name_are_all_there(store: Path) -> None:
+    answer = query(store, "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a, 5 AS a_1")
+    assert json.loads(answer.to_json()) == [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4, "a_1_1": 5}]
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT 'caf\udce9'", "the query is not UTF-8"),
+        ("SELECT 1" + " UNION ALL SELECT 1" * 40_000, "at most 100,000 characters, got 760,008"),
+    ],
+)
+def test_a_text_that_no_parser_should_see_is_refused(store: Path, sql: str, message: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(MixtureError, match=message):
+        query(store, sql)
+    assert time.monotonic() - begun < 1
