@@ -272,7 +272,8 @@ def finish_corpus(
     """Check the domains against each other; those in quarantine go on with their last state."""
     bad = {n for n in quarantine.quarantined(workspace) if n not in domains}
     given = dict(domains) | quarantine.last_good(workspace, bad, maker=tokenizer.digest)
-    distinct = quarantine.without_overlaps(workspace, given, maker=tokenizer.digest)
+    enough = quarantine.without_too_small(workspace, given)
+    distinct = quarantine.without_overlaps(workspace, enough, maker=tokenizer.digest)
     quarantine.require_two(workspace, distinct)
     fresh = {n: d.digest for n, d in distinct.items() if n in domains and d == domains[n]}
     quarantine.remember(workspace, fresh, maker=tokenizer.digest)

@@ -133,6 +133,34 @@ def last_good(
     return {name: tokens for name, tokens in found.items() if tokens is not None}
 
 
+def without_too_small(
+    workspace: Workspace, domains: Mapping[str, DomainTokens]
+) -> dict[str, DomainTokens]:
+    """The domains, without new ones that no proxy run could grow within max_epochs.
+
+    Only beside an earlier corpus: a small folder that lands then ends no re-fit of the others.
+    Before, the plan says that the settings ask for too much, and leaves nothing out.
+    """
+    proxy, max_epochs = workspace.experiment.proxy, workspace.experiment.constraints.max_epochs
+    states, left = read_domains(workspace.store, workspace.experiment.name), dict(domains)
+    is_new = {n for n in left if n not in states or not states[n].good_token_set}
+    if len(is_new) == len(left):
+        return left
+    for name in sorted(is_new, key=lambda n: (left[n].available_tokens, n)):
+        wanted = proxy.grow * max(proxy.budgets_tokens) / len(left)
+        available = left[name].available_tokens
+        if is_named(workspace, name) or wanted <= max_epochs * available + 1:
+            continue
+        error = MixtureError(
+            f"{name!r} has {available:,} training tokens: the largest proxy run on it would read "
+            f"them {wanted / available:.3g} times, max_epochs is {max_epochs:g}",
+            hint="add data, lower [proxy] budgets_tokens, or raise [constraints] max_epochs",
+        )
+        leave_out(workspace, name, error)
+        del left[name]
+    return left
+
+
 def without_overlaps(
     workspace: Workspace, domains: Mapping[str, DomainTokens], *, maker: str
 ) -> dict[str, DomainTokens]:

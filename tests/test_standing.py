@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from mixture_assets import pipeline
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.plans import plan_proxies
 from mixture_assets.prices import price
@@ -147,6 +147,17 @@ def test_a_way_that_asks_for_too_much_closes_no_other(workspace):
     assert by_way["full"]["n_to_train"] == 16
     assert by_way["extend"]["n_to_train"] is None
     assert "'animals' would be read" in by_way["extend"]["problem"]
+
+
+def test_a_small_folder_that_lands_ends_no_refit_of_the_others(workspace):
+    workspace = edit(workspace, ("max_epochs = 20", "max_epochs = 4"))
+    with pytest.warns(MixtureWarning, match="'songs' is quarantined and is left out: .* 4"):
+        corpus = land_songs(workspace, n_documents=16)
+    assert corpus.domains.keys() == {"animals", "numbers"}
+    decide(workspace, corpus)
+    named = edit(workspace, ('root = "raw"', 'root = "raw"\ndomains = ["animals", "songs"]'))
+    with pytest.raises(MixtureError, match="'songs' would be read"):
+        plan_proxies(named, build_corpus(named))
 
 
 def test_ratios_that_answered_another_question_are_not_reused(workspace):

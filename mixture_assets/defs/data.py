@@ -14,7 +14,7 @@ from mixture_assets.defs import columns, metadata
 from mixture_assets.defs.partitions import DOMAINS
 from mixture_assets.defs.resources import Lab, pick
 from mixture_assets.defs.steps import asset
-from mixture_assets.search import stored_search
+from mixture_assets.standing import standing
 
 raw = dg.AssetSpec(
     "raw",
@@ -64,7 +64,7 @@ def tokenizer(lab: Lab) -> dg.MaterializeResult[None]:
     one on all domains that are here by then.
     """
     workspace = lab.open()
-    if stored_search(workspace) is None:  # afterwards runs rest on it
+    if standing(workspace) is None:  # afterwards runs rest on it
         corpus.unpin_tokenizer(workspace)
     frozen = corpus.frozen_tokenizer(workspace, corpus.discover_shards(workspace))
     corpus.pin_tokenizer(workspace, frozen)
