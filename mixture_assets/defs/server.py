@@ -14,6 +14,7 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.corpus import Workspace
 from mixture_assets.defs.automation import decide
 from mixture_assets.defs.partitions import DOMAINS
+from mixture_assets.defs.proxies import TRAINING_POOL
 from mixture_assets.defs.resources import EXPERIMENT_VARIABLE
 
 HOST = "127.0.0.1"  # the pages have no password: never on another interface
@@ -28,6 +29,7 @@ def serve(experiment: Path, port: int) -> int:
     corpus.land(workspace)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         register_domains(workspace, instance, say=_say)
+        register_pool(instance)
     arguments = ["dev", "--host", HOST, "--port", str(port), "-w", str(home / "workspace.yaml")]
     environment = os.environ | {
         "DAGSTER_HOME": str(home),
@@ -65,6 +67,11 @@ def register_domains(
     for name in found.vanished:
         instance.delete_dynamic_partition(DOMAINS.name, name)
     return list(landed)
+
+
+def register_pool(instance: dg.DagsterInstance) -> None:
+    """Let Dagster know of the pool: it limits none in the look in which it first meets it."""
+    instance.event_log_storage.initialize_concurrency_limit_to_default(TRAINING_POOL)
 
 
 def _say(line: str) -> None:

@@ -10,7 +10,7 @@ from mixture_assets.definitions import defs
 from mixture_assets.defs import jobs
 from mixture_assets.defs.proxies import TRAINING_POOL
 from mixture_assets.defs.resources import Lab
-from mixture_assets.defs.server import prepare_home
+from mixture_assets.defs.server import prepare_home, register_pool
 
 MONDAY = datetime.datetime(2026, 11, 23, 3, tzinfo=datetime.UTC)
 
@@ -113,6 +113,8 @@ def test_the_pool_holds_one_run_at_a_time(tmp_path):
         config = instance.event_log_storage.get_pool_config()
         assert config.default_pool_limit == 1
         assert config.pool_granularity is PoolGranularity.RUN
+        register_pool(instance)
+        assert instance.event_log_storage.get_concurrency_info(TRAINING_POOL).slot_count == 1
 
 
 @pytest.mark.parametrize("name", ["proxy_runs", "full_run"])
