@@ -9,7 +9,7 @@ value. The command line and the Dagster assets are thin callers of these.
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,14 +94,23 @@ def train(
     )
     ingest(workspace.store)
     if report.failed:
-        own = [r for r in report.failed if r not in report.of_machine]
-        run_id = (own or list(report.failed))[0]
-        reason = report.failed[run_id]
-        raise (MixtureError if own else MachineError)(
-            f"{len(report.failed)} of {len(by_id)} runs failed: {by_id[run_id].label!r}: {reason}",
-            hint="`mixture status` lists them; start again to retry them",
-        )
+        raise _failure(workspace, by_id, report)
     return report
+
+
+def _failure(
+    workspace: Workspace, planned: Mapping[str, PlannedRun], report: PoolReport
+) -> MixtureError:
+    """What the failed runs amount to: a run's own fault counts before the machine's."""
+    own = [run_id for run_id in report.failed if run_id not in report.of_machine]
+    run_id = (own or list(report.failed))[0]
+    problem = f"{len(report.failed)} of {len(planned)} runs failed: {planned[run_id].label!r}: "
+    problem += report.failed[run_id]
+    if own:
+        hint = "`mixture status` lists them; start again to retry them"
+        return MixtureError(problem, hint=hint)
+    hint = str((RunFolder(workspace.store, run_id).failure() or {}).get("hint", ""))
+    return MachineError(problem, hint=hint)
 
 
 def n_workers(experiment: Experiment) -> int:

@@ -1,7 +1,9 @@
 """A question may cost so much and no more: time and memory, watched from beside it."""
 
 import contextlib
+import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -16,6 +18,7 @@ MAX_SECONDS = 60.0
 MAX_MEMORY_BYTES = 6_000_000_000  # growth of the process; DuckDB's own share is limited to 4 GB
 _NO_MEMORY = (duckdb.OutOfMemoryException, MemoryError)
 _LOOK_SECONDS = 0.05
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024  # unit of ru_maxrss
 
 
@@ -34,7 +37,8 @@ def limited(
     Raises:
         MixtureError: A limit was reached.
     """
-    watch = _Watch(connection, seconds, n_bytes)
+    signals = contextlib.ExitStack()
+    watch = _Watch(connection, seconds, n_bytes, signals.enter_context(_signals_told()))
     watch.start()
     try:
         yield
@@ -45,6 +49,7 @@ def limited(
     finally:
         watch.is_over.set()
         watch.join()
+        signals.close()
     if watch.reason:
         raise MixtureError(
             watch.reason,
@@ -74,9 +79,37 @@ def capped_memory(n_bytes: int) -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
+@contextlib.contextmanager
+def _signals_told() -> Iterator[int]:
+    """A descriptor that tells another thread of each signal as it comes; -1 where that is taken.
+
+    Python runs a handler once DuckDB looks, which it does between two tasks: in a large join
+    that can be minutes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield -1
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    if earlier != -1:  # an event loop's
+        signal.set_wakeup_fd(earlier)
+    try:
+        yield reader if earlier == -1 else -1
+    finally:
+        if earlier == -1:
+            signal.set_wakeup_fd(-1)
+        os.close(reader)
+        os.close(writer)
+
+
 class _Watch(threading.Thread):
-    def __init__(self, connection: duckdb.DuckDBPyConnection, seconds: float, n_bytes: int) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, seconds: float, n_bytes: int, signals: int
+    ) -> None:
         super().__init__(daemon=True)
+        self._signals, self._was_stopped = signals, False
         self.is_over = threading.Event()
         self.reason = ""
         self._connection = connection
@@ -89,8 +122,15 @@ class _Watch(threading.Thread):
                 self.reason = f"the query was ended after {self._seconds:g} s"
             elif _peak_bytes() > self._ceiling:
                 self.reason = f"the query was ended: it took more than {self._n_bytes / 1e9:g} GB"
-            if self.reason:
+            if self.reason or self._was_asked_to_stop():
                 self._connection.interrupt()  # again and again: between two steps it is not heard
+
+    def _was_asked_to_stop(self) -> bool:
+        """Whether somebody asked this process to stop; its handler says the rest."""
+        with contextlib.suppress(BlockingIOError):
+            if self._signals >= 0 and {*os.read(self._signals, 256)} & {*_STOPS}:
+                self._was_stopped = True
+        return self._was_stopped
 
 
 def _peak_bytes() -> int:
