@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mixture_assets.core.errors import MixtureError, shortlist
+from mixture_assets.core.errors import MixtureError, quoted, shortlist
 from mixture_assets.core.names import nearest
 from mixture_assets.core.units import tokens_text
 from mixture_assets.methods.autoscale import Rule, extrapolate
@@ -101,7 +101,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = [name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])]
-        raise ValueError(f"{twice[0]!r:.80} is there twice")
+        raise ValueError(f"{quoted(twice[0])} is there twice")
     return found
 
 
@@ -136,7 +136,7 @@ def _number(text: str, where: str, column: str) -> float:
     try:
         value = float(text)
     except ValueError as error:
-        raise MixtureError(f"{where}: {column} is {text!r:.80}, not a number") from error
+        raise MixtureError(f"{where}: {column} is {quoted(text)}, not a number") from error
     if not math.isfinite(value):
         raise MixtureError(
             f"{where}: {column} is {value}", hint="leave out runs that crashed or diverged"
@@ -148,9 +148,9 @@ def _number(text: str, where: str, column: str) -> float:
 
 def _tokens(where: str, domain: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise MixtureError(f"{where} {domain!r:.80} is {value!r:.80}, not a token count")
+        raise MixtureError(f"{where} {quoted(domain)} is {quoted(value)}, not a token count")
     if value and not _LEAST < abs(value) < 1 / _LEAST:
-        raise MixtureError(f"{where} {domain!r:.80} is no token count that there can be")
+        raise MixtureError(f"{where} {quoted(domain)} is no token count that there can be")
     return float(value)
 
 
@@ -158,7 +158,7 @@ def _printable(name: str, where: str) -> str:
     """A domain's name, if a table can show it on one line."""
     if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
         raise MixtureError(
-            f"{where}: {name!r:.80} is not a name of a domain",
+            f"{where}: {quoted(name)} is not a name of a domain",
             hint=f"at most {_LONGEST_NAME} characters that can be printed",
         )
     return name

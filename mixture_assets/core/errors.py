@@ -40,6 +40,12 @@ class MixtureWarning(UserWarning):
     """The result is right, but the reader may be surprised."""
 
 
+def quoted(value: object, limit: int = 80) -> str:
+    """As Python writes it, cut to a length that a sentence can hold, with `...` for the rest."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 4]} ..."
+
+
 def shortlist(names: object, limit: int = 3) -> str:
     """At most `limit` names in reading order, then `...`: for use inside a message."""
     ordered = sorted(names)  # type: ignore[call-overload]

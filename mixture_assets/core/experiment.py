@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, quoted
 from mixture_assets.core.experiment_rules import check
 from mixture_assets.core.names import nearest
 from mixture_assets.core.problem import Constraints, Objective
@@ -199,7 +199,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value not in args:
             raise MixtureError(
-                f"{where} must be one of {', '.join(map(repr, args))}, got {value!r:.80}"
+                f"{where} must be one of {', '.join(map(repr, args))}, got {quoted(value)}"
             )
         return value
     if origin is tuple and isinstance(value, list):
@@ -222,7 +222,7 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     is_table = dataclasses.is_dataclass(hint) or typing.get_origin(hint) is Mapping
     kind = "a table" if is_table else getattr(hint, "__name__", str(hint))
     if not (isinstance(hint, type) and type(value) is hint):
-        raise MixtureError(f"{where} must be {kind}, got {value!r:.80}")
+        raise MixtureError(f"{where} must be {kind}, got {quoted(value)}")
     if type(value) is float and not math.isfinite(value):
         raise MixtureError(f"{where} must be a finite number, got {value}")
     return value

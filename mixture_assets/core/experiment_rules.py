@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, quoted
 from mixture_assets.core.names import nearest, validate_domain
 
 if TYPE_CHECKING:
@@ -161,11 +161,11 @@ def _check_paths(e: "Experiment", where: str) -> None:
             _stat_or_none(Path(e.folder) / name)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise MixtureError(f"{where}: {key} = {name!r:.80} is no path: {reason}") from error
+            raise MixtureError(f"{where}: {key} = {quoted(name)} is no path: {reason}") from error
     store = Path(e.folder) / e.store
     found = next(filter(None, map(_stat_or_none, (store, *store.parents))), None)
     if found and not stat.S_ISDIR(found.st_mode):
-        raise MixtureError(f"{where}: store = {e.store!r:.80} is not a folder, but a file")
+        raise MixtureError(f"{where}: store = {quoted(e.store)} is not a folder, but a file")
 
 
 def _stat_or_none(path: Path) -> os.stat_result | None:

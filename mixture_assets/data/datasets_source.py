@@ -13,7 +13,7 @@ import orjson
 import zstandard
 
 from mixture_assets.core.digest import digest
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, quoted
 from mixture_assets.core.files import full_disk_named, sync_folder
 from mixture_assets.core.names import nearest
 from mixture_assets.data.files import atomic_write
@@ -146,7 +146,7 @@ def _texts(rows: Iterable[Mapping[str, Any]], name: str, field: str) -> Iterator
             )
         if not isinstance(text := row[field], str):
             raise MixtureError(
-                f"row {number:,} of the dataset {name!r} has no text in {field!r}: {text!r:.40}",
+                f"row {number:,} of the dataset {name!r} has no text in {field!r}: {quoted(text, 40)}",
                 hint="filter such rows out, or name another column",
             )
         yield text
