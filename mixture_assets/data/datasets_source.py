@@ -146,7 +146,8 @@ def _texts(rows: Iterable[Mapping[str, Any]], name: str, field: str) -> Iterator
             )
         if not isinstance(text := row[field], str):
             raise MixtureError(
-                f"row {number:,} of the dataset {name!r} has no text in {field!r}: {quoted(text, 40)}",
+                f"row {number:,} of the dataset {name!r} has no text in {field!r}: "
+                f"{quoted(text, 40)}",
                 hint="filter such rows out, or name another column",
             )
         yield text
