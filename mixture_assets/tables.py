@@ -26,7 +26,7 @@ def ddo_from_csv(path: Path, *, objective: str, floor: float) -> dict[str, Any]:
     A row without a domain is a base run. Rows may repeat (seeds) and stand in any order.
     """
     rows: list[tuple[str | None, float | None, float]] = []
-    for number, row in _read_rows(path, ("domain", "factor", objective)):
+    for number, row in read_rows(path, ("domain", "factor", objective)):
         where = f"{path.name} line {number}"
         factor = _number(row["factor"].strip() or "1", where, "factor")
         value = _number(row[objective], where, objective)
@@ -105,8 +105,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a CSV that has these columns, each with the number of its last line."""
+def read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a CSV that has these columns once, each with the number of its last line.
+
+    Without columns every name must be there once.
+    """
     try:
         reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
         table = [(reader.line_num, cells) for cells in reader if cells]
@@ -121,6 +124,9 @@ def _read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
                 f"{path.name} has {what} {column!r}{close}",
                 hint=f"its columns are {shortlist(header, 12)}",
             )
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice and not columns:
+        raise MixtureError(f"{path.name} has two columns {quoted(twice[0])}")
     if not table[1:]:
         raise MixtureError(f"{path.name} has no rows")
     for number, cells in table[1:]:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from mixture_assets.cli.app import cli, json_option, print_json, print_table
+from mixture_assets.core.errors import MixtureError
 
 
 @cli.command(epilog="Example: mixture ddo runs.csv --objective val_ppl_avg --floor 0.2 --json")
@@ -41,3 +42,56 @@ def extrapolate(optima: Path, tokens: float, rule: Any, floor: float, as_json: b
     print_table(*extrapolate_table(answer))
     if answer["held"]:
         click.echo(f"held at their larger-scale weight: {', '.join(answer['held'])}")
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@cli.command(
+    epilog="Example: mixture laws --ratios ratios.csv --metrics metrics.csv --objective val_loss"
+)
+@click.option("--ratios", type=_FILE, required=True, help="Runs and their weights, CSV or parquet.")
+@click.option("--metrics", type=_FILE, required=True, help="The same runs and their metrics.")
+@click.option("--objective", required=True, help="Metric to lower, or several with commas.")
+@click.option("--test-ratios", type=_FILE, help="Further runs, for the choice to be judged by.")
+@click.option("--test-metrics", type=_FILE, help="Their metrics.")
+@click.option("--folds", default=5, show_default=True, help="Parts that are held out in turn.")
+@click.option("--seed", default=0, show_default=True, help="Of the parts.")
+@json_option
+def laws(
+    ratios: Path,
+    metrics: Path,
+    objective: str,
+    test_ratios: Path | None,
+    test_metrics: Path | None,
+    folds: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Compare laws that predict a metric from the mixture, on runs that they have not seen."""
+    from mixture_assets.law_table import compare_laws, law_table
+
+    answer = compare_laws(
+        (ratios, metrics),
+        [name.strip() for name in objective.split(",") if name.strip()],
+        test=_both(test_ratios, test_metrics),
+        n_folds=folds,
+        seed=seed,
+    )
+    if as_json:
+        print_json(answer)
+        return
+    for run, reason in answer["excluded"].items():
+        click.echo(f"left out: {run}: {reason}")
+    for note in answer["notes"]:
+        click.echo(f"note: {note}")
+    click.echo(f"{answer['n_runs']} runs, {answer['n_domains']} domains; held out in turn:")
+    print_table(*law_table(answer))
+
+
+def _both(ratios: Path | None, metrics: Path | None) -> tuple[Path, Path] | None:
+    if (ratios is None) != (metrics is None):
+        raise MixtureError(
+            "a test set is two tables", hint="pass both --test-ratios and --test-metrics"
+        )
+    return None if ratios is None or metrics is None else (ratios, metrics)

@@ -1,0 +1,125 @@
+"""Surrogates by the name that a table or a command line gives them, and how well each predicts."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.methods.boosted_trees import BoostedTrees
+from mixture_assets.methods.gaussian_process import GaussianProcess
+from mixture_assets.methods.linear import Linear, LogRidge
+from mixture_assets.methods.mixing_law import ExponentialLaw
+from mixture_assets.methods.surrogate import Predict, Surrogate
+from mixture_assets.methods.swarm import Array
+
+LAWS: Mapping[str, Surrogate] = {
+    "linear": Linear(),
+    "log_ridge": LogRidge(),
+    "exponential": ExponentialLaw(),
+    "lightgbm": BoostedTrees(),
+    "gaussian_process": GaussianProcess(),
+}
+MIN_RUNS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How predictions compare with what was measured.
+
+    All four together: ranks say which mixture to take, errors how far to trust the numbers, and
+    regret what a wrong choice costs.
+    """
+
+    spearman: float | None  # None where predictions or values are all alike
+    r2: float | None  # below 0: worse than the mean of the measured values
+    mae: float  # mean absolute error, in the unit of the objective
+    regret: float  # the predicted best's value above the true best's, in that unit
+
+    @classmethod
+    def of(cls, predicted: Array, measured: Array) -> "Score":
+        """Of two arrays of one order."""
+        square = float(np.square(measured - measured.mean()).sum())
+        alike = np.ptp(predicted) == 0 or np.ptp(measured) == 0
+        return cls(
+            spearman=None if alike else float(spearmanr(predicted, measured).statistic),
+            r2=1 - float(np.square(predicted - measured).sum()) / square if square else None,
+            mae=float(np.abs(predicted - measured).mean()),
+            regret=float(measured[np.argmin(predicted)] - measured.min()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LawScore:
+    """One law on one swarm."""
+
+    law: str
+    cross_validated: Score  # ranks and errors over all held-out runs; regret: mean over folds
+    test: Score | None
+    seconds: float
+
+
+def folds_of(n_runs: int, *, n_folds: int, seed: int) -> Array:
+    """The fold of each run, the same for every law."""
+    if n_runs < MIN_RUNS:
+        raise MixtureError(
+            f"{n_runs} runs are too few to hold some out", hint=f"at least {MIN_RUNS} are needed"
+        )
+    return np.random.default_rng(seed).permutation(np.arange(n_runs) % min(n_folds, n_runs))
+
+
+def held_out(law: Surrogate, weights: Array, values: Array, folds: Array) -> Array:
+    """Each run's value as predicted from the runs of the other folds."""
+    predicted = np.empty_like(values)
+    for fold in np.unique(folds):
+        predict = law.fit(weights[folds != fold], values[folds != fold])
+        predicted[folds == fold] = predict(weights[folds == fold])
+    return predicted
+
+
+def cross_validated(law: Surrogate, weights: Array, values: Array, folds: Array) -> Score:
+    """Held-out runs, scored together; the regret is the mean over folds."""
+    predicted = held_out(law, weights, values, folds)
+    score = Score.of(predicted, values)
+    regrets = [
+        Score.of(predicted[folds == fold], values[folds == fold]).regret
+        for fold in np.unique(folds)
+    ]
+    return Score(
+        spearman=score.spearman, r2=score.r2, mae=score.mae, regret=float(np.mean(regrets))
+    )
+
+
+def score_laws(
+    weights: Array,
+    values: Array,
+    *,
+    test: tuple[Array, Array] | None = None,
+    laws: Sequence[str] = tuple(LAWS),
+    n_folds: int = 5,
+    seed: int = 0,
+) -> list[LawScore]:
+    """Every law on the same folds, the best first by its error on held-out runs.
+
+    Args:
+        weights: (runs, domains).
+        values: (runs,), the objective.
+        test: Further runs, for which each law is fitted to all of the first.
+        laws: Names in LAWS.
+        n_folds: Parts that are held out in turn.
+        seed: Of the parts.
+    """
+    folds = folds_of(len(values), n_folds=n_folds, seed=seed)
+    scores = []
+    for name in laws:
+        begun = time.perf_counter()
+        score = cross_validated(LAWS[name], weights, values, folds)
+        tested = None
+        if test is not None:
+            predict: Predict = LAWS[name].fit(weights, values)
+            tested = Score.of(predict(test[0]), test[1])
+        seconds = time.perf_counter() - begun
+        scores.append(LawScore(law=name, cross_validated=score, test=tested, seconds=seconds))
+    return sorted(scores, key=lambda s: (s.cross_validated.mae, s.law))
