@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,15 @@ def _proposals(ask: Ask, a: str, b: str) -> Row:
         {"name": f"weight of {d}"} | _with_noise(weights[0].get(d), weights[1].get(d), None)
         for d in sorted({*weights[0], *weights[1]})
     ]
-    return {"labels": [], "inputs": _changes(*inputs), "results": found + _verdicts(ask, a, b)}
+    changes = _changes(*inputs)
+    is_alike = weights[0].keys() == weights[1].keys() and not _is_other_question(changes)
+    found += _verdicts(ask, a, b, is_alike=is_alike)
+    return {"labels": [], "inputs": changes, "results": found}
+
+
+def _is_other_question(changes: Sequence[Row]) -> bool:
+    """Whether two proposals were tested at other budgets, objectives or documents."""
+    return any(row["name"].startswith(("budget", "objective", "validation_set")) for row in changes)
 
 
 def _inputs(ask: Ask, proposal_id: str) -> dict[str, str]:
@@ -181,7 +189,7 @@ def _weights(ask: Ask, proposal_id: str) -> dict[str, float]:
     return dict(ask(sql, [proposal_id]).rows)
 
 
-def _verdicts(ask: Ask, a: str, b: str) -> list[Row]:
+def _verdicts(ask: Ask, a: str, b: str, *, is_alike: bool) -> list[Row]:
     """Each proposal's own test against its baselines, with the noise that it was judged by."""
     sql = (
         "SELECT baseline, objective, arg_max(difference, n_seeds) AS difference, "
@@ -192,7 +200,8 @@ def _verdicts(ask: Ask, a: str, b: str) -> list[Row]:
     for baseline in sorted({*found[0], *found[1]}):
         pair = [rows_of.get(baseline) for rows_of in found]
         objective = next(row[1] for row in pair if row)
-        sds = [row[3] for row in pair if row and row[3] is not None]
+        # The noise of one budget, or of other documents, says nothing about another.
+        sds = [] if not is_alike else [row[3] for row in pair if row and row[3] is not None]
         gap_a, gap_b = (row[2] if row else None for row in pair)
         name = f"{objective} against {baseline}"
         rows.append({"name": name} | _with_noise(gap_a, gap_b, max(sds, default=None)))

@@ -56,7 +56,7 @@ def domain_rows(tokens: DomainTokens, token_shards: Sequence[TokenShard]) -> Row
         "token_set_id": tokens.digest,
         "domain": tokens.domain,
         "available_tokens": tokens.available_tokens,
-        "n_documents": tokens.n_documents,
+        "n_documents": tokens.n_train_documents,
         "validation_id": tokens.validation_digest,
         "validation_tokens": tokens.validation_tokens,
         "validation_documents": tokens.validation_documents,

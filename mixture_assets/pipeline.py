@@ -32,6 +32,7 @@ from mixture_assets.plans import (
     plan_full_runs,
     plan_proxies,
     problem_of,
+    require_full_runs,
     some_full_runs,
 )
 from mixture_assets.refit import decide, record_measured_cost
@@ -181,6 +182,7 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
     write_record(workspace.store, "proposal", proposal_id, rows)
     atomic_write_json(latest_path(workspace), {"proposal_id": proposal_id})
     note_answer(workspace, search, proposal_id)
+    _record_costs(workspace, proposal_id, sorted({r.run_id for r in results}), "proxy")
     return proposal_id, proposal
 
 
@@ -244,14 +246,20 @@ def record_costs(
     workspace: Workspace, proposal_id: str, planned: Sequence[PlannedRun], role: str
 ) -> None:
     """What a decision cost: one row for each run that it rests on."""
+    _record_costs(workspace, proposal_id, [run.run_id for run in planned], role)
+
+
+def _record_costs(
+    workspace: Workspace, proposal_id: str, run_ids: Sequence[str], role: str
+) -> None:
     rows = []
-    for run in planned:
-        result = RunFolder(workspace.store, run.run_id).result()
+    for run_id in run_ids:
+        result = RunFolder(workspace.store, run_id).result()
         if result is not None:
             rows.append(
                 {
                     "decision_id": proposal_id,
-                    "run_id": run.run_id,
+                    "run_id": run_id,
                     "flops": result["flops_train"] + result["flops_eval"],
                     "device_seconds": result["seconds"],
                     "device": result["device"],
@@ -388,6 +396,7 @@ def run_all(
         mixtures: Train only full runs of these; none: of all.
         seeds: Train only full runs from these; none: from all.
     """
+    require_full_runs(workspace.experiment, mixtures, seeds)
     corpus = prepare(workspace, say=say)
     proxies, trained = train_proxies(workspace, corpus, say=say, on_settled=on_settled)
     proposal_id, proposal = propose(workspace, corpus)

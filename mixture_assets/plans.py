@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mixture_assets.core.errors import MixtureError, shortlist
+from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.names import nearest
 from mixture_assets.core.problem import Problem, Proposal, ProxyRun
@@ -137,6 +138,14 @@ def some_full_runs(
         for run in planned
         if (not mixtures or run.mixture_name in mixtures) and (not seeds or run.spec.seed in seeds)
     ]
+
+
+def require_full_runs(
+    experiment: Experiment, mixtures: Collection[str], seeds: Collection[int]
+) -> None:
+    """MixtureError about full runs that the experiment file does not name: before the search."""
+    _require(mixtures, experiment.full.mixtures, "mixtures")
+    _require(seeds, experiment.full.seeds, "seeds")
 
 
 def _require(asked: Collection[object], known: Collection[object], what: str) -> None:

@@ -48,6 +48,7 @@ class Server:
     url: str
     experiment: Path
     pictures: Path
+    process: subprocess.Popen[bytes]
 
     def ask(self, query: str, **variables: Any) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -85,7 +86,6 @@ def serving(experiment: Path) -> Iterator[Server]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     pictures = Path(os.environ.get("MIXTURE_SCREENSHOTS") or folder)
-    made = Server(f"http://127.0.0.1:{port}", experiment, pictures)
     command = ["ui", "--experiment", str(experiment), "--port", str(port)]
     with open(folder / "server.log", "w") as log:
         process = subprocess.Popen(
@@ -93,9 +93,10 @@ def serving(experiment: Path) -> Iterator[Server]:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # A shell's background job ignores SIGINT, and so would Dagster.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            # As a shell's background job has it: Dagster would then ignore SIGTERM as well.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         )
+        made = Server(f"http://127.0.0.1:{port}", experiment, pictures, process)
         try:
             wait_until(lambda: is_up(process, made), "the server", seconds=300)
             yield made

@@ -179,6 +179,7 @@ def test_the_stages_can_be_gone_one_by_one(tiny):
         (("--mixtures", "propsal"), "no full runs of mixtures 'propsal'"),
         (("--seeds", "7"), "no full runs of seeds 7"),
         (("--seeds", "one"), "--seeds has 'one'"),
+        (("--mixtures", "proposal,uniforn"), "no full runs of mixtures 'uniforn'"),
         (("--until", "data", "--seeds", "1"), "trains no full run"),
     ],
 )
@@ -186,6 +187,7 @@ def test_a_part_that_there_is_not_is_named(finished, arguments, problem):
     result = invoke("run", *arguments, "--experiment", finished[0])
     assert result.exit_code == 1
     assert problem in result.output
+    assert "tokenizing" not in result.output  # before anything starts
 
 
 def test_an_earlier_proposal_can_be_reported(finished):

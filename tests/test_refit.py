@@ -114,6 +114,8 @@ def test_a_way_trains_what_it_said_and_costs_what_it_was_priced(landed, way):
     assert row["measured_over_priced"] == pytest.approx(1, abs=0.1)
     ids = {r[0] for r in query(landed.store, "SELECT proposal_id FROM weight_history").rows}
     assert ids == {earlier, proposal_id}, "the old proposal must stay"
+    costs = f"SELECT role, n_runs FROM cost_by_decision WHERE decision_id = '{proposal_id}'"
+    assert query(landed.store, costs).rows == [("proxy", len(option.steps))]
     chain = query(
         landed.store, f"SELECT DISTINCT node_kind FROM lineage_from('{proposal_id}:animals')"
     )

@@ -47,13 +47,21 @@ def row_of(server, run):
     return row
 
 
-def cut_the_power(experiment):
-    """Every process of this server, at once, without a word."""
-    home = str((experiment.parent / "dagster_home").resolve())
+def processes(experiment):
+    """Those of this server."""
+    home, found = str((experiment.parent / "dagster_home").resolve()), []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get("DAGSTER_HOME") == home:
-                os.kill(process.pid, signal.SIGKILL)
+                found.append(process.pid)
+    return found
+
+
+def cut_the_power(experiment):
+    """Every process of this server, at once, without a word."""
+    for pid in processes(experiment):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def retry_of(server, run):
@@ -85,3 +93,6 @@ def test_trainings_take_turns_and_one_that_a_power_cut_ended_starts_again(experi
         terminate(server, again)
         row = row_of(server, again)
         assert (row["status"], row["run_attempt"]) == ("cancelled", 2)
+        server.process.terminate()  # as from a script
+        server.process.wait(30)
+        wait_until(lambda: not processes(experiment), "the end of its daemon and pages", seconds=30)

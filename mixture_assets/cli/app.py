@@ -5,13 +5,14 @@ import signal
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, MixtureWarning
 
 if TYPE_CHECKING:
     from mixture_assets.core.experiment import Experiment
@@ -41,6 +42,7 @@ class _Group(click.Group):
 def main() -> None:
     """Entry point: exit code 0 for success, 1 for a user's mistake, 2 for a bug, 130 if stopped."""
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.formatwarning = _warning_line
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Abort:
@@ -56,6 +58,22 @@ def main() -> None:
     except Exception:
         click.echo(_bug_line(), err=True)
         sys.exit(2)
+
+
+_python_s_line = warnings.formatwarning
+
+
+def _warning_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Ours in one line, without the place in our source."""
+    if issubclass(category, MixtureWarning):
+        return f"warning: {message}\n"
+    return _python_s_line(message, category, filename, lineno, line)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -59,8 +59,8 @@ def worst_overlap(hashes: Mapping[str, NDArray[np.uint64]], *, max_shared: float
         return None
     smaller = min((a, b), key=lambda name: sizes[name])
     problem = (
-        f"{a!r} and {b!r} have {table[a, b]:,} documents in common, {shares[a, b]:.4g} of "
-        f"{smaller!r}; max_shared is {max_shared:g}"
+        f"{a!r} and {b!r} have {table[a, b]:,} documents in common, {100 * shares[a, b]:.3g} % of "
+        f"those of {smaller!r}; max_shared is {100 * max_shared:.3g} %"
     )
     return Overlap(a, b, problem)
 

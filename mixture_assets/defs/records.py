@@ -10,11 +10,13 @@ from pydantic import Field
 from mixture_assets import pipeline
 from mixture_assets.defs import metadata
 from mixture_assets.defs.evaluation import evaluation
+from mixture_assets.defs.mixtures import chosen_mixture
 from mixture_assets.defs.resources import Lab
 from mixture_assets.defs.steps import asset
 
 
-@asset(deps=[evaluation], group_name="records", kinds={"duckdb"})
+# After the weights too: a re-fit trains no full run, and its report is about what it found.
+@asset(deps=[evaluation, chosen_mixture], group_name="records", kinds={"duckdb"})
 def database(lab: Lab) -> dg.MaterializeResult[None]:
     """Every shard, run, metric, fit and weight in one DuckDB file: `mixture query "SELECT ..."`."""
     workspace = lab.open()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import sys
 from importlib import resources
@@ -36,6 +37,8 @@ def serve(experiment: Path, port: int) -> int:
         EXPERIMENT_VARIABLE: str(experiment.resolve()),
         "PYTHONWARNINGS": "ignore:Function `dev_command` is superseded",
     }
+    # A script's `mixture ui &` begins with it ignored, and Dagster would then ignore SIGTERM too.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execve(sys.executable, [sys.executable, "-m", "dagster", *arguments], environment)
     return 1
 

@@ -224,7 +224,7 @@ def test_the_pair_that_shares_most_is_named(land, build, store):
     hashes = {d: read_hashes(build(d).shard_paths(store)) for d in ("news", "copy", "books")}
     found = worst_overlap(hashes, max_shared=0.1)
     assert (found.first, found.second) == ("books", "copy")
-    problem = "'books' and 'copy' have 50 documents in common, 0.5 of 'copy'; max_shared is 0.1"
+    problem = "50 documents in common, 50 % of those of 'copy'; max_shared is 10 %"
     assert str(found.error) == problem
     assert "max_shared" in found.error.hint
     assert worst_overlap(hashes, max_shared=0.5) is None

@@ -100,8 +100,11 @@ def test_what_the_schedule_asks_for_covers_every_domain(fresh):
 def test_a_refit_with_nothing_new_trains_nothing(graph, tmp_path):
     again = graph.copy(tmp_path / "again")
     (request,) = tick(again).run_requests
-    assert execute(REFIT, again, request.tags).success
+    result = execute(REFIT, again, request.tags)
+    assert result.success
     assert graph.metadata("proxy_runs")["n_trained"] == 0
+    ended = [event.step_key for event in result.all_events if event.is_step_success]
+    assert ended.index("proposals") < ended.index("database") < ended.index("report")
 
 
 def test_the_pool_holds_one_run_at_a_time(tmp_path):
