@@ -32,7 +32,7 @@ def compare_laws(
 
     Returns:
         laws (name -> cv_spearman, cv_r2, cv_mae, cv_regret, the same with test_, seconds), the best
-        first; n_runs, n_domains, excluded (run -> reason) and notes.
+        first and named in `best`; n_runs, n_domains, excluded (run -> reason) and notes.
     """
     if n_folds < 2:
         raise MixtureError(f"{n_folds} folds hold nothing out", hint="--folds 5")
@@ -49,6 +49,7 @@ def compare_laws(
     )
     return {
         "laws": {score.law: _numbers(score) for score in scores},
+        "best": scores[0].law,
         "n_runs": len(found.swarm.runs),
         "n_domains": len(found.swarm.domains),
         "excluded": {**found.excluded, **_of_test(tested)},

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -41,24 +43,32 @@ def events(workspace, domain):
     return [event for (event,) in query(workspace.store, sql).rows]
 
 
+WRITE = """
+import sys, time
+with open(sys.argv[1], "w", buffering=1) as file:
+    while True:
+        file.write("on and on\\n")
+        time.sleep(0.02)
+"""
+
+
 @pytest.fixture
 def restless():
-    """Writes to a file without end; returns what stops it."""
-    stop, writing = threading.Event(), []
+    """Writes to a file without end; returns what stops it.
 
-    def write(path):
-        with open(path, "w", buffering=1) as file:
-            while not stop.wait(0.05):
-                file.write("on and on\n")
+    A process of its own: a thread would wait while a library keeps the interpreter to itself.
+    """
+    writing = []
 
     def end():
-        stop.set()
-        for thread in writing:
-            thread.join()
+        for process in writing:
+            process.kill()
+            process.wait()
 
     def start(path):
-        writing.append(threading.Thread(target=write, args=(path,)))
-        writing[-1].start()
+        writing.append(subprocess.Popen([sys.executable, "-c", WRITE, str(path)]))
+        while not path.exists() or not path.read_text():
+            time.sleep(0.01)
         return end
 
     yield start

@@ -10,7 +10,16 @@ import dagster as dg
 from pydantic import Field
 
 from mixture_assets import doctor as examination
-from mixture_assets import estimate, garbage, pipeline, prices, reasons, summaries, tables
+from mixture_assets import (
+    estimate,
+    garbage,
+    law_table,
+    pipeline,
+    prices,
+    reasons,
+    summaries,
+    tables,
+)
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import bytes_text
 from mixture_assets.corpus import build_corpus
@@ -245,6 +254,38 @@ def ddo(config: Ddo) -> Metadata:
     return {"n_domains": len(answer["weights"]), "weights": table(*tables.ddo_table(answer))}
 
 
+class Laws(dg.Config):
+    """What `mixture laws` is told."""
+
+    ratios: str = Field(description="CSV or parquet on this machine: runs and their weights.")
+    metrics: str = Field(description="The same runs and their metrics.")
+    objective: str = Field(description="Metric to lower, or several with commas.")
+    test_ratios: str = Field(default="", description="Further runs; empty for none.")
+    test_metrics: str = Field(default="", description="Their metrics.")
+    folds: int = Field(default=5, ge=2, description="Parts that are held out in turn.")
+    seed: int = Field(default=0, description="Of the parts.")
+
+
+@desk
+def laws(config: Laws) -> Metadata:
+    """Compare laws that predict a metric from the mixture. As `mixture laws`."""
+    asked = (config.test_ratios, config.test_metrics)
+    answer = law_table.compare_laws(
+        (_file(config.ratios), _file(config.metrics)),
+        [name.strip() for name in config.objective.split(",") if name.strip()],
+        test=(_file(asked[0]), _file(asked[1])) if any(asked) else None,
+        n_folds=config.folds,
+        seed=config.seed,
+    )
+    return {
+        "n_runs": answer["n_runs"],
+        "n_domains": answer["n_domains"],
+        "laws": table(*law_table.law_table(answer)),
+        "excluded": table(("run", "reason"), list(answer["excluded"].items())),
+        "notes": dg.MetadataValue.md("\n".join(f"- {n}" for n in answer["notes"]) or "none"),
+    }
+
+
 class Extrapolate(dg.Config):
     """What `mixture extrapolate` is told."""
 
@@ -280,5 +321,5 @@ verbs = [
     *(query, status, plan, propose, refit_prices),
     *(history, why, diff),
     *(doctor, gc),
-    *(ddo, extrapolate),
+    *(ddo, laws, extrapolate),
 ]

@@ -133,8 +133,25 @@ def test_every_setting_has_a_description():
         for name, field in fields.items():
             assert field.description, f"{verb.name}: {name}"
         with_settings += [verb.name.removeprefix("desk_")] if fields else []
-    expected = {"query", "history", "why", "diff", "gc", "ddo", "extrapolate"}
+    expected = {"query", "history", "why", "diff", "gc", "ddo", "laws", "extrapolate"}
     assert set(with_settings) == expected
+
+
+def test_laws_are_compared_as_by_the_command(tiny, tmp_path):
+    rows = [f"r{i},{i / 11},{1 - i / 11},{2 + (i / 11) ** 2}" for i in range(12)]
+    for name, keep in (("ratios.csv", (0, 1, 2)), ("metrics.csv", (0, 3))):
+        header = ["run", "a", "b", "loss"]
+        lines = [",".join(row.split(",")[k] for k in keep) for row in rows]
+        (tmp_path / name).write_text("\n".join([",".join(header[k] for k in keep), *lines]))
+    files = [str(tmp_path / name) for name in ("ratios.csv", "metrics.csv")]
+    config = {"ratios": files[0], "metrics": files[1], "objective": "loss"}
+    found = answer("laws", tiny, config)
+    options = ("--ratios", files[0], "--metrics", files[1], "--objective", "loss")
+    expected = told("laws", *options)
+    assert (found["n_runs"], found["n_domains"]) == (12, 2)
+    shown = [row[0] for row in cells(found["laws"])[2:]]
+    assert shown[0] == expected["best"]
+    assert set(shown) == expected["laws"].keys()
 
 
 def test_every_verb_of_the_command_line_that_asks_is_on_the_desk():
