@@ -19,8 +19,8 @@ N_STEPS = 60
 
 def main():
     """Time the sampler alone, and the step that calls it."""
-    from mixture_assets.pipeline import create_runs
     from mixture_assets.plans import plan_proxies
+    from mixture_assets.running import create_runs
     from mixture_assets.training.loop import _loss, _step, prepare
 
     with tempfile.TemporaryDirectory() as folder:

@@ -12,8 +12,8 @@ from pathlib import Path
 from _corpus import make
 
 from mixture_assets.compute.pool import default_workers, run_pool
-from mixture_assets.pipeline import create_runs
 from mixture_assets.plans import plan_proxies
+from mixture_assets.running import create_runs
 
 N_RUNS, TOKENS = 8, 200_000
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.names import by_prefix, nearest
+from mixture_assets.core.names import require_one
 from mixture_assets.store.query import Ask, snapshot
 
 Row = dict[str, Any]
 Measured = tuple[str, str, int]  # domain, validation set, version of the metric
 Losses = dict[Measured, float]  # nats per token
 
+_HINT = "`mixture status --json` lists the runs, `mixture history` the proposals"
 _NORMAL_90 = 1.645  # of a 90 % interval, standard deviations each way
 
 # Spread over seeds of runs that are the same but for their seed.
@@ -48,7 +49,7 @@ def difference(store: Path, one: str, other: str) -> Row:
         kind_of = {r["run_id"]: "run" for r in ask("SELECT run_id FROM run").to_dicts()}
         proposals = ask("SELECT proposal_id FROM proposal").to_dicts()
         kind_of |= {r["proposal_id"]: "proposal" for r in proposals}
-        a, b = (_resolved(name, kind_of) for name in (one, other))
+        a, b = (require_one(n, kind_of, noun="run or proposal", hint=_HINT) for n in (one, other))
         if kind_of[a] != kind_of[b]:
             raise MixtureError(
                 f"{a} is a {kind_of[a]} and {b} is a {kind_of[b]}",
@@ -56,21 +57,6 @@ def difference(store: Path, one: str, other: str) -> Row:
             )
         compare = _runs if kind_of[a] == "run" else _proposals
         return {"kind": kind_of[a], "a": a, "b": b} | compare(ask, a, b)
-
-
-def _resolved(name: str, known: Mapping[str, str]) -> str:
-    found = by_prefix(name, known)
-    if found is None:
-        matching = [k for k in known if name and k.startswith(name)]
-        problem = (
-            f"{len(matching)} runs and proposals begin with {name!r}"
-            if matching
-            else f"there is no run or proposal {name!r}{nearest(name, known)}"
-        )
-        raise MixtureError(
-            problem, hint="`mixture status --json` lists the runs, `mixture history` the proposals"
-        )
-    return found
 
 
 def _runs(ask: Ask, a: str, b: str) -> Row:

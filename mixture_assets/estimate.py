@@ -8,7 +8,7 @@ from mixture_assets.core.run import ModelSpec
 from mixture_assets.core.units import bytes_text, flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Workspace, landed
 from mixture_assets.data.tokenizer import load_tokenizer
-from mixture_assets.pipeline import n_workers
+from mixture_assets.running import n_workers
 from mixture_assets.search import Search, method_of
 from mixture_assets.training.model import count_parameters
 from mixture_assets.training.rate import measure_tokens_per_second, training_flops

@@ -10,23 +10,25 @@ from mixture_assets.methods.laws import LawScore, Score, score_laws
 from mixture_assets.swarms import SwarmTable, read_swarm, same_domains
 from mixture_assets.tables import Table
 
-Tables = tuple[Path, Path]  # mixtures and metrics
-
 
 def compare_laws(
-    tables: Tables,
-    objective: Sequence[str],
+    ratios: Path,
+    metrics: Path,
+    objective: str,
     *,
-    test: Tables | None = None,
+    test_ratios: Path | None = None,
+    test_metrics: Path | None = None,
     n_folds: int = 5,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Every law's scores on held-out runs, and on a test set if there is one.
 
     Args:
-        tables: Mixtures and metrics of the runs.
-        objective: Metrics whose mean is to be predicted.
-        test: Mixtures and metrics of further runs, of another scale for one.
+        ratios: Mixtures of the runs.
+        metrics: Their metrics.
+        objective: Metric to be predicted, or several with commas: their mean.
+        test_ratios: Mixtures of further runs, of another scale for one.
+        test_metrics: Their metrics.
         n_folds: Parts that are held out in turn, at least 2.
         seed: Of the parts.
 
@@ -36,14 +38,15 @@ def compare_laws(
     """
     if n_folds < 2:
         raise MixtureError(f"{n_folds} folds hold nothing out", hint="--folds 5")
-    found = read_swarm(*tables, needed=objective)
-    tested = None if test is None else read_swarm(*test, needed=objective)
+    names = [name.strip() for name in objective.split(",") if name.strip()]
+    found = read_swarm(ratios, metrics, needed=names)
+    tested = _test_set(test_ratios, test_metrics, names)
     if tested is not None:
         same_domains(found.swarm, tested.swarm)
     scores = score_laws(
         found.swarm.weights,
-        found.swarm.objective(objective),
-        test=None if tested is None else (tested.swarm.weights, tested.swarm.objective(objective)),
+        found.swarm.objective(names),
+        test=None if tested is None else (tested.swarm.weights, tested.swarm.objective(names)),
         n_folds=n_folds,
         seed=seed,
     )
@@ -55,6 +58,17 @@ def compare_laws(
         "excluded": {**found.excluded, **_of_test(tested)},
         "notes": list(found.notes),
     }
+
+
+def _test_set(ratios: Path | None, metrics: Path | None, names: Sequence[str]) -> SwarmTable | None:
+    if ratios is None and metrics is None:
+        return None
+    if ratios is None or metrics is None:
+        raise MixtureError(
+            "a test set is two tables, mixtures and metrics: one is missing",
+            hint="pass both --test-ratios and --test-metrics",
+        )
+    return read_swarm(ratios, metrics, needed=names)
 
 
 def _of_test(tested: SwarmTable | None) -> dict[str, str]:

@@ -8,22 +8,20 @@ value. The command line and the Dagster assets are thin callers of these.
 """
 
 import dataclasses
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mixture_assets.compute.pool import PoolReport, default_workers, run_pool
 from mixture_assets.core.digest import digest
-from mixture_assets.core.errors import MachineError, MixtureError
-from mixture_assets.core.experiment import Experiment, Way
-from mixture_assets.core.names import by_prefix, nearest
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.experiment import Way
+from mixture_assets.core.names import require_one
 from mixture_assets.core.problem import Proposal, ProxyResult
 from mixture_assets.core.units import flops_text
 from mixture_assets.corpus import Corpus, Workspace, build_corpus, inputs_of, land
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
 from mixture_assets.inputs import PROPOSAL_KINDS, PROPOSAL_VERSION, input_rows
-from mixture_assets.lineage import comparison_rows, plan_rows, proposal_rows
+from mixture_assets.lineage import comparison_rows, proposal_rows
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.plans import (
     PlannedRun,
@@ -37,96 +35,13 @@ from mixture_assets.plans import (
 )
 from mixture_assets.refit import decide, record_measured_cost
 from mixture_assets.report.page import ReportPaths, write_report
+from mixture_assets.running import missing_runs, train
 from mixture_assets.search import method_of, notes_of
 from mixture_assets.standing import current_search, latest_path, note_answer
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.ingest import IngestReport, ingest
 from mixture_assets.store.records import list_records, write_record
-from mixture_assets.store.runs import RunFolder
-from mixture_assets.training.device import probe
-
-# --- runs -------------------------------------------------------------------------------------
-
-
-def create_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
-    """Write the run folders of a plan; those that exist stay as they are."""
-    headers = []
-    for run in planned:
-        header = {
-            "run_id": run.run_id,
-            "purpose": run.purpose,
-            "label": run.label,
-            "experiment": workspace.experiment.name,
-            "scale": run.scale,
-            "mixture_name": run.mixture_name,
-            "created_at": _now(),
-            "spec": run.spec.to_json(),
-            "measurement": run.measurement.to_json(),
-        }
-        RunFolder(workspace.store, run.run_id).create(header)
-        headers.append(header)
-    name = workspace.experiment.name
-    rows = plan_rows(name, headers, [run.spec for run in planned])
-    plan_id = digest([name, sorted([h["run_id"], h["label"]] for h in headers)])
-    write_record(workspace.store, "experiment_run", plan_id, rows)
-
-
-def train(
-    workspace: Workspace,
-    planned: Sequence[PlannedRun],
-    *,
-    on_settled: Callable[[PlannedRun], None] = lambda run: None,
-) -> PoolReport:
-    """Train what has no result yet.
-
-    Raises:
-        MachineError: Runs failed by faults of the machine alone, such as a full disk.
-        MixtureError: A run failed otherwise: its row says why.
-    """
-    create_runs(workspace, planned)
-    by_id = {run.run_id: run for run in planned}
-    compute = workspace.experiment.compute
-    report = run_pool(
-        workspace.store,
-        list(by_id),
-        workers=n_workers(workspace.experiment),
-        attempts=compute.attempts,
-        on_settled=lambda run_id: on_settled(by_id[run_id]),
-    )
-    ingest(workspace.store)
-    if report.failed:
-        raise _failure(workspace, by_id, report)
-    return report
-
-
-def _failure(
-    workspace: Workspace, planned: Mapping[str, PlannedRun], report: PoolReport
-) -> MixtureError:
-    """What the failed runs amount to: a run's own fault counts before the machine's."""
-    own = [run_id for run_id in report.failed if run_id not in report.of_machine]
-    run_id = (own or list(report.failed))[0]
-    problem = f"{len(report.failed)} of {len(planned)} runs failed: {planned[run_id].label!r}: "
-    problem += report.failed[run_id]
-    if own:
-        hint = "`mixture status` lists them; start again to retry them"
-        return MixtureError(problem, hint=hint)
-    hint = str((RunFolder(workspace.store, run_id).failure() or {}).get("hint", ""))
-    return MachineError(problem, hint=hint)
-
-
-def n_workers(experiment: Experiment) -> int:
-    """Processes at a time: as asked, else one on a GPU, else as many as the cores hold."""
-    training = experiment.training
-    if experiment.compute.workers:
-        return experiment.compute.workers
-    if probe(training, experiment.model.context).kind == "cuda":
-        return 1
-    return max(1, default_workers() // training.threads)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
+from mixture_assets.store.runs import RunFolder, now_text
 
 # --- weights ----------------------------------------------------------------------------------
 
@@ -173,7 +88,7 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
         proposal_id,
         proposal,
         experiment=e.name,
-        created_at=_now(),
+        created_at=now_text(),
         runs={r.run.digest: r.run_id for r in results},
         reused=search.frozen,
         reused_from=search.frozen_from,
@@ -274,47 +189,19 @@ def refresh_database(workspace: Workspace) -> IngestReport:
     return ingest(workspace.store)
 
 
-def result_of(workspace: Workspace, run: PlannedRun) -> dict[str, Any] | None:
-    """A run's result with its losses on the plan's validation documents, or None."""
-    folder = RunFolder(workspace.store, run.run_id)
-    losses, result = folder.losses(run.measurement), folder.result()
-    return None if losses is None or result is None else result | {"losses": losses}
+def proposal_named(workspace: Workspace, prefix: str) -> str:
+    """The only proposal of the store whose id begins so, or MixtureError."""
+    known = [name for _, name in list_records(workspace.store, "proposal")]
+    return require_one(prefix, known, noun="proposal", hint="`mixture history` lists them")
 
 
-def has_runs(workspace: Workspace) -> bool:
-    """Whether anything was ever trained in this store."""
-    return (workspace.store / "runs").exists()
-
-
-def latest_proposal(workspace: Workspace, prefix: str = "") -> str:
-    """The proposal that this experiment's settings and proxy runs led to last.
-
-    With a prefix: the only one of the store whose id begins with it.
-    """
+def latest_proposal(workspace: Workspace) -> str:
+    """The proposal that this experiment's settings and proxy runs led to last."""
     name = workspace.experiment.name
-    if prefix:
-        return _proposal_named(workspace, prefix)
     found = read_json_object(latest_path(workspace))
     if found is None:
         raise MixtureError(f"experiment {name!r} has no proposal yet", hint="`mixture run`")
     return str(found["proposal_id"])
-
-
-def _proposal_named(workspace: Workspace, prefix: str) -> str:
-    known = [name for _, name in list_records(workspace.store, "proposal")]
-    found = by_prefix(prefix, known)
-    if found is None:
-        n_matching = sum(name.startswith(prefix) for name in known)
-        problem = f"{n_matching} proposals begin with" if n_matching else "there is no proposal"
-        raise MixtureError(
-            f"{problem} {prefix!r}{nearest(prefix, known)}", hint="`mixture history` lists them"
-        )
-    return found
-
-
-def missing_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """Runs of a plan that have no result yet."""
-    return [r for r in planned if result_of(workspace, r) is None]
 
 
 # --- new weights for changed domains ----------------------------------------------------------

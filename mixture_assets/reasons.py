@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.names import by_prefix, nearest
+from mixture_assets.core.names import nearest, require_one
 from mixture_assets.core.problem import Objective
 from mixture_assets.store.query import Ask, snapshot
 
@@ -108,13 +108,9 @@ def _proposal(ask: Ask, experiment: str, prefix: str) -> Row:
     if not known:
         raise MixtureError(f"experiment {experiment!r} has no proposal yet", hint="`mixture run`")
     rows = {row["proposal_id"]: row for row in known}
-    name = by_prefix(prefix, rows) if prefix else known[0]["proposal_id"]
-    if name is None:
-        n_matching = sum(p.startswith(prefix) for p in rows)
-        problem = f"{n_matching} proposals begin with" if n_matching else "there is no proposal"
-        raise MixtureError(
-            f"{problem} {prefix!r}{nearest(prefix, rows)}", hint="`mixture history` lists them"
-        )
+    name = known[0]["proposal_id"]
+    if prefix:
+        name = require_one(prefix, rows, noun="proposal", hint="`mixture history` lists them")
     time = rows[name]["created_at"]
     return rows[name] | {"created_at": None if time is None else time.isoformat() + "Z"}
 

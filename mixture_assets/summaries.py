@@ -9,8 +9,9 @@ from typing import Any
 from mixture_assets.core.problem import Proposal
 from mixture_assets.core.units import flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Workspace
-from mixture_assets.pipeline import Summary, result_of
+from mixture_assets.pipeline import Summary
 from mixture_assets.plans import PlannedRun
+from mixture_assets.running import result_of
 from mixture_assets.search import Search
 from mixture_assets.store.records import read_record
 

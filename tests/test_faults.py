@@ -10,10 +10,11 @@ import time
 
 import pytest
 
-from mixture_assets import pipeline
+from mixture_assets import running
 from mixture_assets.corpus import Workspace, build_corpus
-from mixture_assets.pipeline import create_runs, run_all
+from mixture_assets.pipeline import run_all
 from mixture_assets.plans import PlannedRun, plan_proxies
+from mixture_assets.running import create_runs
 from mixture_assets.store.query import query
 from mixture_assets.store.runs import RunFolder, list_runs
 from mixture_assets.store.status import run_table
@@ -291,7 +292,7 @@ def test_a_report_is_never_older_than_the_runs_that_it_is_about(finished):
 
     with pytest.raises(KeyboardInterrupt):
         run_all(workspace, on_settled=stop)
-    assert pipeline.result_of(workspace, run) is not None
+    assert running.result_of(workspace, run) is not None
     again = run_all(workspace)
     assert again.n_trained == 0
     assert run.label in again.report.markdown.read_text()

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from mixture_assets import pipeline
+from mixture_assets import pipeline, running
 from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.corpus import Workspace, build_corpus
@@ -113,7 +113,7 @@ def test_models_of_proxy_runs_go_only_when_named_and_come_back_when_needed(works
     found = find_garbage(workspace.store, older_than_days=0, models=True)
     assert kinds(found) == ["model"] * 16
     remove(workspace.store, found)
-    assert pipeline.missing_runs(workspace, plan_proxies(workspace, build_corpus(workspace))) == []
+    assert running.missing_runs(workspace, plan_proxies(workspace, build_corpus(workspace))) == []
 
     add_songs(workspace)
     corpus = build_corpus(workspace)
@@ -156,18 +156,18 @@ def ids(planned):
 def test_runs_of_a_search_that_is_under_way_stay(untrained):
     corpus = build_corpus(untrained)
     planned = plan_proxies(untrained, corpus)
-    pipeline.create_runs(untrained, planned)
+    running.create_runs(untrained, planned)
     finish(untrained, planned[:5])
-    pipeline.create_runs(untrained, planned)
+    running.create_runs(untrained, planned)
     assert unused_runs(untrained) == []
 
 
 def test_runs_of_a_plan_that_came_to_nothing_go(untrained):
     before = plan_proxies(untrained, build_corpus(untrained))
-    pipeline.create_runs(untrained, before)
+    running.create_runs(untrained, before)
     add_songs(untrained)
     after = plan_proxies(untrained, build_corpus(untrained))
-    pipeline.create_runs(untrained, after)
+    running.create_runs(untrained, after)
     assert unused_runs(untrained) == sorted(set(ids(before)) - set(ids(after)))
     shutil.rmtree(untrained.store.parent / "raw" / "songs")  # and the first plan is gone on with
     finish(untrained, plan_proxies(untrained, build_corpus(untrained))[:2])

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from mixture_assets import pipeline
+from mixture_assets import pipeline, running
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.plans import plan_proxies
@@ -126,7 +126,7 @@ def test_a_domain_that_came_and_went_costs_nothing(workspace):
     corpus = build_corpus(workspace)
     assert corpus.domains.keys() == before.domains.keys()
     assert decide(workspace, corpus).way == "full"
-    assert not pipeline.missing_runs(workspace, plan_proxies(workspace, corpus))
+    assert not running.missing_runs(workspace, plan_proxies(workspace, corpus))
     assert pipeline.propose(workspace, corpus)[0] == first
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from mixture_assets import pipeline
+from mixture_assets import pipeline, running
 from mixture_assets.corpus import Corpus, Workspace, build_corpus
 from mixture_assets.plans import PlannedRun, plan_full_runs, plan_proxies
 from mixture_assets.refit import decide, record_measured_cost
@@ -21,7 +21,7 @@ def loss_nats(domain: str, tokens: int, seed: int) -> float:
 
 def finish(workspace: Workspace, planned: Sequence[PlannedRun]) -> None:
     """Write what training would leave, for runs that have no result."""
-    pipeline.create_runs(workspace, planned)
+    running.create_runs(workspace, planned)
     for run in planned:
         folder = RunFolder(workspace.store, run.run_id)
         sets, tokens = run.measurement.validation_sets, run.spec.tokens

@@ -94,10 +94,10 @@ def _run(
     mixtures: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> None:
-    from mixture_assets import pipeline, summaries
+    from mixture_assets import pipeline, running, summaries
 
     workspace = open_workspace(experiment)
-    if not as_json and not pipeline.has_runs(workspace):
+    if not as_json and not running.has_runs(workspace):
         from mixture_assets.estimate import estimate
 
         _print_plan(estimate(workspace))
@@ -247,7 +247,10 @@ def report(proposal: str, experiment: Path | None, as_json: bool) -> None:
     from mixture_assets import pipeline
 
     workspace = open_workspace(experiment)
-    proposal_id = pipeline.latest_proposal(workspace, proposal)
+    if proposal:
+        proposal_id = pipeline.proposal_named(workspace, proposal)
+    else:
+        proposal_id = pipeline.latest_proposal(workspace)
     paths = pipeline.make_report(workspace, proposal_id)
     if as_json:
         print_json({"html": str(paths.html), "markdown": str(paths.markdown)})

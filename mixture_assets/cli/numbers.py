@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from mixture_assets.cli.app import cli, json_option, print_json, print_table
-from mixture_assets.core.errors import MixtureError
 
 
 @cli.command(epilog="Example: mixture ddo runs.csv --objective val_ppl_avg --floor 0.2 --json")
@@ -72,9 +71,11 @@ def laws(
     from mixture_assets.law_table import compare_laws, law_table
 
     answer = compare_laws(
-        (ratios, metrics),
-        [name.strip() for name in objective.split(",") if name.strip()],
-        test=_both(test_ratios, test_metrics),
+        ratios,
+        metrics,
+        objective,
+        test_ratios=test_ratios,
+        test_metrics=test_metrics,
         n_folds=folds,
         seed=seed,
     )
@@ -87,11 +88,3 @@ def laws(
         click.echo(f"note: {note}")
     click.echo(f"{answer['n_runs']} runs, {answer['n_domains']} domains; held out in turn:")
     print_table(*law_table(answer))
-
-
-def _both(ratios: Path | None, metrics: Path | None) -> tuple[Path, Path] | None:
-    if (ratios is None) != (metrics is None):
-        raise MixtureError(
-            "a test set is two tables", hint="pass both --test-ratios and --test-metrics"
-        )
-    return None if ratios is None or metrics is None else (ratios, metrics)

@@ -29,6 +29,17 @@ def by_prefix(prefix: str, known: Iterable[str]) -> str | None:
     return prefix if prefix in names else found[0] if len(found) == 1 else None
 
 
+def require_one(prefix: str, known: Iterable[str], *, noun: str, hint: str) -> str:
+    """The one name that a prefix means, or MixtureError where there is none, or several."""
+    names = list(known)
+    found = by_prefix(prefix, names)
+    if found is not None:
+        return found
+    n_matching = sum(bool(prefix) and name.startswith(prefix) for name in names)
+    problem = f"{n_matching} {noun}s begin with" if n_matching else f"there is no {noun}"
+    raise MixtureError(f"{problem} {prefix!r}{nearest(prefix, names)}", hint=hint)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' (did you mean ...?)' for a misspelt name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from mixture_assets import pipeline, summaries
+from mixture_assets import pipeline, running, summaries
 from mixture_assets.choice import epochs
 from mixture_assets.compute.pool import PoolReport
 from mixture_assets.core.errors import MixtureError
@@ -154,7 +154,7 @@ def of_plan(workspace: Workspace, planned: Sequence[PlannedRun]) -> Metadata:
     rows = [(p.label, tokens_text(p.spec.budget_tokens), p.run_id) for p in planned]
     return {
         "n_runs": len(planned),
-        "n_missing": len(pipeline.missing_runs(workspace, planned)),
+        "n_missing": len(running.missing_runs(workspace, planned)),
         "tokens": sum(p.spec.budget_tokens for p in planned),
         "runs": table(("run", "tokens", "id"), rows),
     }
@@ -187,7 +187,7 @@ def run_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> summaries.
 
 def of_trial(workspace: Workspace, run: PlannedRun) -> Metadata:
     """One finished run; nothing for one without a result."""
-    result = pipeline.result_of(workspace, run)
+    result = running.result_of(workspace, run)
     if result is None:
         return {}
     losses = {domain: row["loss_nats"] for domain, row in result["losses"].items()}

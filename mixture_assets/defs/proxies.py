@@ -8,7 +8,7 @@ from enum import Enum
 import dagster as dg
 from pydantic import Field
 
-from mixture_assets import pipeline, plans, refit, summaries
+from mixture_assets import plans, refit, running, summaries
 from mixture_assets.core.digest import digest
 from mixture_assets.corpus import Workspace
 from mixture_assets.defs import columns, metadata
@@ -58,7 +58,7 @@ def proxy_plan(
     search = refit.decide(workspace, fixed, way, say=context.log.info)
     tag_run(context, {WAY_TAG: search.way})
     planned = plans.plan_proxies(workspace, fixed)
-    pipeline.create_runs(workspace, planned)
+    running.create_runs(workspace, planned)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest(sorted(run.run_id for run in planned))),
         metadata=metadata.of_plan(workspace, planned) | metadata.of_refit(workspace, search),
@@ -81,7 +81,7 @@ def proxy_runs(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeRes
     fixed = lab.corpus(context)
     planned = plans.plan_proxies(workspace, fixed)
     trials = _Trials(context, workspace, planned)
-    pool = pipeline.train(workspace, planned, on_settled=trials.report)
+    pool = running.train(workspace, planned, on_settled=trials.report)
     refit.record_measured_cost(workspace, current_search(workspace, fixed))
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest(sorted(run.run_id for run in planned))),

@@ -41,5 +41,5 @@ def report(
     """One page about the proposal, with every figure, and its twin in Markdown."""
     workspace = lab.open()
     asked = config.proposal_id or lab.chosen(context)
-    paths = pipeline.make_report(workspace, pipeline.latest_proposal(workspace, asked))
+    paths = pipeline.make_report(workspace, pipeline.proposal_named(workspace, asked))
     return dg.MaterializeResult(metadata=metadata.of_report(paths))

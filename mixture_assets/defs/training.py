@@ -6,7 +6,7 @@ Put assets here that train models to keep. The loop itself belongs in training.
 import dagster as dg
 from pydantic import Field
 
-from mixture_assets import pipeline, plans, summaries
+from mixture_assets import plans, running, summaries
 from mixture_assets.core.digest import digest
 from mixture_assets.defs import columns, metadata
 from mixture_assets.defs.mixtures import chosen_mixture
@@ -42,7 +42,7 @@ def full_run(
     fixed, _, proposal = lab.proposal(context)
     every = plans.plan_full_runs(workspace, fixed, proposal)
     planned = plans.some_full_runs(every, config.mixtures, config.seeds)
-    pool = pipeline.train(
+    pool = running.train(
         workspace,
         planned,
         on_settled=lambda run: context.log.info(summaries.run_line(workspace, run).strip()),
@@ -59,7 +59,7 @@ def finite_full_losses(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.A
     workspace = lab.open()
     fixed, _, proposal = lab.proposal(context)
     planned = plans.plan_full_runs(workspace, fixed, proposal)
-    missing = pipeline.missing_runs(workspace, planned)  # left out in the launchpad
+    missing = running.missing_runs(workspace, planned)  # left out in the launchpad
     trained = [run for run in planned if run not in missing]
     bad = summaries.non_finite_losses(workspace, trained)
     return dg.AssetCheckResult(

@@ -269,11 +269,12 @@ class Laws(dg.Config):
 @desk
 def laws(config: Laws) -> Metadata:
     """Compare laws that predict a metric from the mixture. As `mixture laws`."""
-    asked = (config.test_ratios, config.test_metrics)
     answer = law_table.compare_laws(
-        (_file(config.ratios), _file(config.metrics)),
-        [name.strip() for name in config.objective.split(",") if name.strip()],
-        test=(_file(asked[0]), _file(asked[1])) if any(asked) else None,
+        _file(config.ratios),
+        _file(config.metrics),
+        config.objective,
+        test_ratios=_file(config.test_ratios) if config.test_ratios else None,
+        test_metrics=_file(config.test_metrics) if config.test_metrics else None,
         n_folds=config.folds,
         seed=config.seed,
     )

@@ -120,12 +120,7 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
     spec = RunSpec.from_json(header["spec"])
     measurement = Measurement.from_json(header["measurement"])
     device = probe(spec.training, spec.model.context)
-    if device.numeric_path != spec.numeric_path:
-        raise MixtureError(
-            f"run {run_id} was planned for {spec.numeric_path}, this machine is "
-            f"{device.numeric_path}",
-            hint="plan again here: runs that went through different arithmetic do not compare",
-        )
+    _require_same_path(run_id, spec, device)
     device.apply()
     tokens = {d: DomainTokens.load(store, d, t) for d, t in spec.token_sets.items()}
     eos_id = next(iter(tokens.values())).eos_id
@@ -134,14 +129,7 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
         context=spec.model.context,
         batch=max(1, spec.training.batch_tokens // spec.model.context),
     )
-    model = build_model(
-        spec.model,
-        vocab_size=spec.vocab_size,
-        seed=spec.seed,
-        attention=device.attention,
-        eos_id=eos_id,
-        device=device.kind,
-    )
+    model = _fresh_model(spec, device, eos_id)
     run = Run(
         folder=folder,
         run_id=run_id,
@@ -163,6 +151,26 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
         say(f"resuming {run_id} at step {found.step} of {layout.n_steps}")
         run.progress = found
     return run
+
+
+def _fresh_model(spec: RunSpec, device: Device, eos_id: int) -> PreTrainedModel:
+    return build_model(
+        spec.model,
+        vocab_size=spec.vocab_size,
+        seed=spec.seed,
+        attention=device.attention,
+        eos_id=eos_id,
+        device=device.kind,
+    )
+
+
+def _require_same_path(run_id: str, spec: RunSpec, device: Device) -> None:
+    if device.numeric_path != spec.numeric_path:
+        raise MixtureError(
+            f"run {run_id} was planned for {spec.numeric_path}, this machine is "
+            f"{device.numeric_path}",
+            hint="plan again here: runs that went through different arithmetic do not compare",
+        )
 
 
 def _check_parity(run: Run) -> None:

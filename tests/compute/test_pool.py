@@ -9,8 +9,8 @@ import pytest
 from mixture_assets.compute.pool import run_pool
 from mixture_assets.core.errors import MachineError
 from mixture_assets.corpus import Workspace, build_corpus
-from mixture_assets.pipeline import create_runs, train
 from mixture_assets.plans import plan_proxies
+from mixture_assets.running import create_runs, train
 from mixture_assets.store.runs import RunFolder
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.data.token_store import load_validation
-from mixture_assets.pipeline import create_runs
 from mixture_assets.plans import PlannedRun, plan_proxies
+from mixture_assets.running import create_runs
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training import loop
 from mixture_assets.training.checkpoint import (
