@@ -4,27 +4,35 @@ Source:
     Data Mixing Laws (Ye et al., 2403.16952), equation 1: L(w) = c + k exp(sum_j t_j w_j). Since
     the weights sum to 1, k is part of t. Olmix's log-linear law has the same form.
 
+Shapes:
+    B fits side by side, R runs, D domains, P = 1 + D parameters.
+
 Differs from the source:
-    The authors minimise a Huber loss from random starts. Here least squares from a few values of
-    c, each with the exact solution of its linear problem as the start, with analytic derivatives;
-    and the spread of t is penalised, by a strength that held-out runs of the fit choose, so that a
-    sparse swarm does not explode beyond its runs. The nested laws over steps and model size are
-    not here.
+    The authors minimise a Huber loss from random starts. Here least squares from a few depths of
+    c, with analytic derivatives, in the parameters (k, s) of
+
+        (exp(k s . w) - 1) / k,   so that c = -1 / k and t = k s - log k,
+
+    because c and t alone lie in a long valley: where the law is nearly linear, c runs off to minus
+    infinity and t with it, while k only goes to 0. The spread of s, which is that of the domains'
+    effects, is penalised, by a strength that held-out runs of the fit choose, so that a sparse
+    swarm does not explode beyond its runs. The laws over steps and model size are not here.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
 
-from mixture_assets.methods.surrogate import Predict
 from mixture_assets.methods.swarm import Array
 
 _DEPTHS = (0.02, 0.2, 1.0, 5.0)  # starts of c: so many spreads of the objective below its least
-_STRENGTHS = (1e-6, 1e-4, 1e-3, 1e-2)  # penalty on t's spread, in units of the objective's
-_LARGEST = 50.0  # of an exponent
+_STRENGTHS = (1e-7, 1e-5, 1e-4, 1e-3, 1e-2)  # penalty on the spread of s, objective of spread 1
 _FOLDS = 5
+_ALIKE = 1e-12  # of the mean: a spread that is rounding
+_LEAST_CURVATURE = 1e-3  # of k: linear, but for a thousandth of the spread
+_LARGEST = 50.0  # of an exponent
+_MOST_STEPS = 60
+_SETTLED = 1e-10  # of the squared error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,81 +43,147 @@ class ExponentialLaw:
         See the module.
     """
 
-    def fit(self, weights: Array, values: Array) -> Predict:
-        """See Surrogate.fit."""
+    def fit(self, weights: Array, values: Array) -> "ExponentialFit":
+        """See Surrogate.fit; what comes back can also be drawn again and minimised."""
         centre, spread = float(values.mean()), float(values.std())
-        if spread == 0:
-            return lambda asked: np.full(len(asked), centre)
+        if spread <= _ALIKE * abs(centre):  # all alike: the law is a constant
+            flat = np.zeros(weights.shape[1] + 1)
+            flat[0] = _LEAST_CURVATURE
+            return ExponentialFit(centre=centre, spread=0.0, parameters=flat, strength=1.0)
         scaled = (values - centre) / spread
         strength = _best_strength(weights, scaled)
-        parameters = _fitted(weights, scaled, strength)
-        return lambda asked: centre + spread * _law(parameters, asked)
+        found = _from_all_starts(weights, scaled[None], np.ones((1, len(scaled))), strength)
+        return ExponentialFit(centre=centre, spread=spread, parameters=found[0], strength=strength)
 
 
-def _law(parameters: Array, weights: Array) -> Array:
-    """The law at (n, domains) weights; parameters are c and t."""
-    return np.asarray(parameters[0] + np.exp(np.minimum(weights @ parameters[1:], _LARGEST)))
+@dataclass(frozen=True, kw_only=True)
+class ExponentialFit:
+    """One fitted law: centre + spread (exp(k s . w) - 1) / k, in the unit of the objective."""
+
+    centre: float
+    spread: float  # 0 where all values were alike
+    parameters: Array  # (P,): k, s
+    strength: float  # of the penalty on the spread of s
+
+    def __call__(self, asked: Array) -> Array:
+        """Predictions at (n, D) weights."""
+        return self.centre + self.spread * law(self.parameters[None], asked)[0]
+
+    def slopes(self, asked: Array) -> Array:
+        """Derivatives of the scaled law by k and s at (n, D) weights, (n, P)."""
+        return slopes(self.parameters[None], asked)[0]
+
+    def penalty(self, n_runs: int) -> Array:
+        """What the fit adds to its residuals, as a matrix on k and s, (D, P)."""
+        return penalty(len(self.parameters) - 1, n_runs * self.strength)
+
+
+def law(parameters: Array, weights: Array) -> Array:
+    """(exp(k s . w) - 1) / k for (B, P) parameters at (R, D) weights, (B, R)."""
+    k = parameters[:, :1]
+    power = np.minimum(k * (parameters[:, 1:] @ weights.T), _LARGEST)
+    return np.asarray(np.expm1(power) / k)
+
+
+def slopes(parameters: Array, weights: Array) -> Array:
+    """Derivatives of the same by k and s, (B, R, P)."""
+    k, plain = parameters[:, :1], parameters[:, 1:] @ weights.T
+    power = np.minimum(k * plain, _LARGEST)
+    grown = np.exp(power)
+    found = np.empty((*plain.shape, parameters.shape[1]))
+    found[..., 0] = (power * grown - np.expm1(power)) / k**2
+    found[..., 1:] = grown[..., None] * weights
+    return found
+
+
+def penalty(n_domains: int, strength: float) -> Array:
+    """sqrt(strength) (s - mean s) as a matrix on (k, s): the mean of s is the objective's level."""
+    of_s = np.sqrt(strength) * (np.eye(n_domains) - 1 / n_domains)
+    return np.hstack([np.zeros((n_domains, 1)), of_s])
+
+
+def descend(
+    start: Array, weights: Array, scaled: Array, counts: Array, curb: Array, aim: Array
+) -> tuple[Array, Array]:
+    """Levenberg-Marquardt for B fits side by side.
+
+    Minimises sum_r counts_r (law_r - scaled_r)^2 + |curb (k, s) - aim|^2.
+
+    Args:
+        start: (B, P).
+        weights: (R, D).
+        scaled: (B, R), values to be met.
+        counts: (B, R), how often each run counts.
+        curb: (B, D, P), the penalty.
+        aim: (B, D), where the penalty is 0.
+
+    Returns:
+        Parameters (B, P), and the least sums of squares (B,).
+    """
+    p, damping = start, np.full(len(start), 1e-3)
+    error = _error(p, weights, scaled, counts, curb, aim)
+    diagonal = np.arange(p.shape[1])
+    square = np.swapaxes(curb, 1, 2) @ curb
+    for _ in range(_MOST_STEPS):
+        of_runs, gap = slopes(p, weights), law(p, weights) - scaled
+        weighted = of_runs * counts[..., None]
+        pull = np.einsum("bdp,bp->bd", curb, p) - aim
+        right = np.einsum("brp,br->bp", weighted, gap) + np.einsum("bdp,bd->bp", curb, pull)
+        left = np.swapaxes(weighted, 1, 2) @ of_runs + square
+        left[:, diagonal, diagonal] *= 1 + damping[:, None]
+        left[:, diagonal, diagonal] += 1e-12
+        moved = p - np.linalg.solve(left, right[..., None])[..., 0]
+        moved[:, 0] = np.maximum(moved[:, 0], _LEAST_CURVATURE)
+        after = _error(moved, weights, scaled, counts, curb, aim)
+        better = after <= error
+        gain = np.where(better, error - after, 0.0)
+        p, error = np.where(better[:, None], moved, p), np.where(better, after, error)
+        damping = np.where(better, damping / 5, np.maximum(damping, 1e-6) * 10)
+        if (better & (gain <= _SETTLED * error) | (damping > 1e8)).all():
+            break
+    return p, error
+
+
+def _error(
+    p: Array, weights: Array, scaled: Array, counts: Array, curb: Array, aim: Array
+) -> Array:
+    gap, pull = law(p, weights) - scaled, np.einsum("bdp,bp->bd", curb, p) - aim
+    return np.asarray((counts * gap**2).sum(axis=1) + (pull**2).sum(axis=1))
+
+
+def _from_all_starts(weights: Array, scaled: Array, counts: Array, strength: float) -> Array:
+    """The best fit over all starts for B sets of values and counts, (B, P)."""
+    n_fits, n = len(scaled), weights.shape[1]
+    curb = np.stack([penalty(n, strength * total) for total in counts.sum(axis=1)])
+    found = [
+        descend(start, weights, scaled, counts, curb, np.zeros((n_fits, n)))
+        for start in (_starts(weights, scaled, counts, depth) for depth in _DEPTHS)
+    ]
+    best = np.argmin([error for _, error in found], axis=0)
+    return np.stack([found[i][0][fit] for fit, i in enumerate(best)])
+
+
+def _starts(weights: Array, scaled: Array, counts: Array, depth: float) -> Array:
+    """With c fixed, log(1 + k y) / k is linear in s."""
+    k = 1 / (depth - scaled.min())
+    straight, n = np.log1p(k * scaled) / k, weights.shape[1]
+    starts = np.empty((len(scaled), 1 + n))
+    starts[:, 0] = k
+    for fit, (row, count) in enumerate(zip(straight, counts, strict=True)):
+        left = (weights * count[:, None]).T @ weights + 1e-6 * len(row) * np.eye(n)
+        starts[fit, 1:] = np.linalg.solve(left, (weights * count[:, None]).T @ row)
+    return starts
 
 
 def _best_strength(weights: Array, scaled: Array) -> float:
     """The penalty with the least error on held-out runs, the larger of two that are alike."""
     n_folds = min(_FOLDS, len(scaled))
     folds = np.arange(len(scaled)) % n_folds
+    held_out = (folds[None, :] == np.arange(n_folds)[:, None]).astype(float)
+    values = np.tile(scaled, (n_folds, 1))
     errors = []
     for strength in _STRENGTHS:
-        squares = 0.0
-        for fold in range(n_folds):
-            parameters = _fitted(weights[folds != fold], scaled[folds != fold], strength)
-            gap = _law(parameters, weights[folds == fold]) - scaled[folds == fold]
-            squares += float(gap @ gap)
-        errors.append(squares)
+        parameters = _from_all_starts(weights, values, 1 - held_out, strength)
+        errors.append(float((held_out * (law(parameters, weights) - scaled) ** 2).sum()))
     least = min(errors)
     return max(s for s, e in zip(_STRENGTHS, errors, strict=True) if e <= least * 1.001)
-
-
-def _fitted(weights: Array, scaled: Array, strength: float) -> Array:
-    """C and t with the least penalised square error over all starts."""
-    penalty = math.sqrt(strength * len(scaled)) * _centring(weights.shape[1])
-    found = []
-    for depth in _DEPTHS:
-        start = _start(weights, scaled, depth)
-        answer = least_squares(
-            _residuals,
-            start,
-            jac=_derivatives,
-            args=(weights, scaled, penalty),
-            max_nfev=60,
-            x_scale="jac",
-        )
-        found.append((float(answer.cost), depth, answer.x))
-    return np.asarray(min(found, key=lambda f: (f[0], f[1]))[2])
-
-
-def _centring(n: int) -> Array:
-    """Takes the mean of t away: its level is the objective's, its spread the domains' effects."""
-    return np.asarray(np.eye(n) - 1 / n)
-
-
-def _start(weights: Array, scaled: Array, depth: float) -> Array:
-    """With c fixed, log(y - c) is linear in t."""
-    c = float(scaled.min()) - depth
-    n = weights.shape[1]
-    above, target = np.log(scaled - c), 1e-3 * np.eye(n)
-    mean = float(above.mean())
-    t = np.linalg.lstsq(
-        np.vstack([weights, target]), np.concatenate([above, np.full(n, 1e-3 * mean)]), rcond=None
-    )[0]
-    return np.concatenate([[c], t])
-
-
-def _residuals(parameters: Array, weights: Array, scaled: Array, penalty: Array) -> Array:
-    gap = _law(parameters, weights) - scaled
-    return np.concatenate([gap, penalty @ parameters[1:]])
-
-
-def _derivatives(parameters: Array, weights: Array, scaled: Array, penalty: Array) -> Array:
-    exponent = weights @ parameters[1:]
-    grown = np.where(exponent < _LARGEST, np.exp(np.minimum(exponent, _LARGEST)), 0.0)
-    of_runs = np.hstack([np.ones((len(scaled), 1)), grown[:, None] * weights])
-    of_penalty = np.hstack([np.zeros((len(penalty), 1)), penalty])
-    return np.vstack([of_runs, of_penalty])

@@ -1,0 +1,317 @@
+"""From a swarm to weights that can be trusted: an optimum, its error bars, and a verdict.
+
+Source:
+    The law is that of Data Mixing Laws (2403.16952). The mixture is by the one-standard-error rule
+    (Breiman et al. 1984): of all mixtures that are predicted to be within one standard error of
+    the best, the one closest to natural in relative entropy.
+
+Units:
+    Values and gains in the unit of the objective, which is to be lowered; weights of 1.
+
+Differs from the source:
+    RegMix and Data Mixing Laws take the mixture that the fit likes best. It is here too, as the
+    bare optimum, and `kl` gives any point between the two.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.mixture import Mixture
+from mixture_assets.methods.laws import LAWS, Score, folds_of, held_out
+from mixture_assets.methods.optimum import Convex, Optimum, minimise
+from mixture_assets.methods.region import Limits, Region, region_of
+from mixture_assets.methods.resample import FittedLaws, Laws
+from mixture_assets.methods.swarm import Array, Swarm
+from mixture_assets.methods.trust import Trust, trust, worst
+
+Verdict = Literal["supported", "within noise", "not identifiable"]
+
+DEFAULT_LAW = "exponential"
+_Z = 1.6448536269514722  # 90 % of a normal lies within so many sd; 95 % lies below it
+_LEAST_SHARE = 1e-6  # of natural, in relative entropy
+_LEAST_PRICE = 1e-9  # of the objective's spread: less is rounding
+_SAME = 1e-9  # of weight: runs of one mixture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A number with its 90 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What one bound costs: the fall of the predicted objective if it gave way by 0.01 of weight."""
+
+    what: str  # 'max_epochs = 4', 'cap', 'floor', 'sampled range', or the name of a group
+    domain: str  # "" for a group
+    bound: float  # weight
+    per_percent: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Weights from somebody's runs, with what is needed to judge them."""
+
+    mixture: Mixture
+    interval: Mapping[str, tuple[float, float]]  # 90 %, of each weight
+    verdict: Verdict
+    gain: Value  # natural's objective less the proposal's
+    predicted: Mapping[str, Value]  # proposal, natural, uniform, bare, unconstrained, worst
+    mixtures: Mapping[str, Mixture]  # the same names
+    prices: tuple[Price, ...]  # the dearest first
+    kl: float  # unit of the objective per nat
+    trust: Trust
+    noise_sd: float  # of one run's objective
+    noise_from: Literal["replicates", "residuals"]
+    score: Score  # of held-out runs
+    held_out: Array  # (R,), each run's objective as predicted without it
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to decide."""
+
+    limits: Limits = field(default_factory=Limits)
+    kl: float | None = None  # None: the one-standard-error rule
+    beyond_samples: bool = False  # weights may leave the range that the runs had
+    draws: int = 1000
+    seed: int = 0
+
+
+def decide(
+    swarm: Swarm,
+    shares: Mapping[str, float],
+    natural: Mixture | None = None,
+    settings: Settings | None = None,
+) -> Decision:
+    """Choose weights that lower a weighted mean of metrics.
+
+    Args:
+        swarm: Runs, eight or more.
+        shares: Metric -> share of the objective.
+        natural: What the gain is measured against; the mean of the runs' mixtures by default.
+        settings: Constraints and how to choose.
+    """
+    return _Case(swarm, shares, natural, settings or Settings()).decision()
+
+
+class _Case:
+    """One swarm, one objective: everything that the parts of a decision share."""
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        shares: Mapping[str, float],
+        natural: Mixture | None,
+        settings: Settings,
+    ) -> None:
+        self.swarm, self.shares, self.settings = swarm, shares, settings
+        self.natural = natural or _named(swarm, swarm.weights.mean(axis=0))
+        self.nat = _array(swarm, self.natural)
+        self.region = _region(swarm, self.natural, settings)
+        self.fitted = FittedLaws.of(swarm, shares)
+        self.fit = self.fitted.laws
+        self.draws = self.fitted.draw(settings.draws, np.random.default_rng(settings.seed))
+        self.objective = swarm.objective(shares)
+        self.spread = max(float(self.objective.std()), 1e-12)
+
+    def decision(self) -> Decision:
+        bare = minimise(self.fit.convex(), self.region).weights[0]
+        kl = self.settings.kl if self.settings.kl is not None else self._kl(bare)
+        at = minimise(self._convex(self.fit, kl), self.region)
+        drawn = minimise(self._convex(self.draws, kl), self.region).weights
+        chosen = at.weights[0]
+        gain = self._gain(chosen, drawn)
+        predicted = self._held_out()
+        verdict = self._verdict(gain, predicted)
+        mixtures = self._mixtures(chosen, bare)
+        noise_sd, source = self._noise()
+        return Decision(
+            mixture=_named(self.swarm, chosen),
+            interval=self._intervals(chosen, drawn),
+            verdict=verdict,
+            gain=gain,
+            predicted={name: self._value(w) for name, w in mixtures.items()},
+            mixtures={name: _named(self.swarm, w) for name, w in mixtures.items()},
+            prices=self._prices(at),
+            kl=kl,
+            trust=trust(self.swarm, chosen, self.draws),
+            noise_sd=noise_sd,
+            noise_from=source,
+            score=Score.of(predicted, self.objective),
+            held_out=predicted,
+            notes=tuple(self._notes(chosen)),
+        )
+
+    def _convex(self, laws: Laws, kl: float) -> Convex:
+        return laws.convex(kl, np.maximum(self.nat, _LEAST_SHARE))
+
+    def _gain_of(self, laws: Laws, weights: Array) -> Array:
+        """Natural's value less that of (B, D) weights, each draw at its own."""
+        return np.asarray(laws.value(self.nat[None])[:, 0] - laws.own_value(weights))
+
+    def _gain(self, chosen: Array, drawn: Array) -> Value:
+        """The chosen mixture's gain without the optimism of having been chosen by the same fit.
+
+        A draw's optimum is as much too good in the draw's own eyes, compared with the fit that it
+        was drawn from, as the fit's optimum is in the fit's, compared with the truth.
+        """
+        at_fit = self.fit.value(self.nat[None])[0, 0] - self.fit.value(drawn)[0]
+        optimism = self._gain_of(self.draws, drawn) - at_fit
+        value = float(self._gain_of(self.fit, chosen[None])[0] - optimism.mean())
+        sd = float(optimism.std())
+        return Value(value=value, low=value - _Z * sd, high=value + _Z * sd)
+
+    def _kl(self, bare: Array) -> float:
+        """The penalty at which the proposal gives up one standard error of the bare gain."""
+        drawn = minimise(self.draws.convex(), self.region).weights
+        gain = self._gain(bare, drawn)
+        allowed = (gain.high - gain.low) / (2 * _Z)
+        best = float(self.fit.value(bare[None])[0, 0])
+        low, high = 1e-6 * self.spread, 1e3 * self.spread
+        for _ in range(30):
+            kl = math.sqrt(low * high)
+            weights = minimise(self._convex(self.fit, kl), self.region).weights
+            if float(self.fit.value(weights)[0, 0]) - best <= allowed:
+                low = kl
+            else:
+                high = kl
+        return low
+
+    def _held_out(self) -> Array:
+        """The objective of every run as predicted without it, metric by metric."""
+        folds = folds_of(len(self.swarm.runs), n_folds=5, seed=self.settings.seed)
+        law, weights = LAWS[DEFAULT_LAW], self.swarm.weights
+        parts = [held_out(law, weights, values, folds) for values in self.fitted.values.T]
+        return np.asarray(np.stack(parts, axis=1) @ self.fitted.shares)
+
+    def _verdict(self, gain: Value, predicted: Array) -> Verdict:
+        if not is_better_than_mean(predicted, self.objective, self.settings.seed):
+            return "not identifiable"
+        return "supported" if gain.low > 0 else "within noise"
+
+    def _intervals(self, chosen: Array, drawn: Array) -> dict[str, tuple[float, float]]:
+        low, high = np.percentile(drawn, [5, 95], axis=0)
+        low, high = np.minimum(low, chosen), np.maximum(high, chosen)
+        return {
+            name: (float(low[i]), float(high[i])) for i, name in enumerate(self.swarm.domains)
+        }
+
+    def _mixtures(self, chosen: Array, bare: Array) -> dict[str, Array]:
+        simplex = Region.simplex(self.swarm.domains)
+        return {
+            "proposal": chosen,
+            "natural": self.nat,
+            "uniform": np.full_like(chosen, 1 / len(chosen)),
+            "bare": bare,
+            "unconstrained": minimise(self.fit.convex(), simplex).weights[0],
+            "worst": worst(self.fit, self.region, self.swarm.weights),
+        }
+
+    def _value(self, weights: Array) -> Value:
+        value = float(self.fit.value(weights[None])[0, 0])
+        sd = float(self.draws.value(weights[None])[:, 0].std())
+        return Value(value=value, low=value - _Z * sd, high=value + _Z * sd)
+
+    def _prices(self, at: Optimum) -> tuple[Price, ...]:
+        region, found = self.region, []
+        sides = [
+            (region.low_why, region.low, at.low_price[0]),
+            (region.high_why, region.high, at.high_price[0]),
+        ]
+        for why, bound, price in sides:
+            for i, name in enumerate(region.domains):
+                if why[i]:
+                    found.append((why[i], name, float(bound[i]), float(price[i])))
+        for bound, price in (
+            (region.row_low, at.row_low_price[0]),
+            (region.row_high, at.row_high_price[0]),
+        ):
+            for i, name in enumerate(region.row_names):
+                found.append((name, "", float(bound[i]), float(price[i])))
+        prices = [
+            Price(what=what, domain=domain, bound=bound, per_percent=price / 100)
+            for what, domain, bound, price in found
+            if price > _LEAST_PRICE * self.spread
+        ]
+        return tuple(sorted(prices, key=lambda p: (-p.per_percent, p.what, p.domain)))
+
+    def _noise(self) -> tuple[float, Literal["replicates", "residuals"]]:
+        repeated = replicate_sd(self.swarm.weights, self.objective)
+        if repeated is not None:
+            return repeated, "replicates"
+        return self.fitted.residual_sd, "residuals"
+
+    def _notes(self, chosen: Array) -> list[str]:
+        notes = []
+        ranges = {n: r for n, r in zip(self.swarm.domains, self.swarm.weights.T, strict=True)}
+        beyond = [
+            f"{n} ({chosen[i]:.3f}, sampled {r.min():.3f} to {r.max():.3f})"
+            for i, (n, r) in enumerate(ranges.items())
+            if not r.min() - _SAME <= chosen[i] <= r.max() + _SAME
+        ]
+        if beyond:
+            notes.append(f"weights outside what was run: {', '.join(beyond)}")
+        return notes
+
+
+def is_better_than_mean(predicted: Array, measured: Array, seed: int) -> bool:
+    """Whether held-out predictions beat the mean of the other folds' runs, at 95 %.
+
+    A paired test over runs: of the squared error of that mean less that of the prediction. Where
+    nothing can be learned its expectation is below 0.
+    """
+    folds = folds_of(len(measured), n_folds=5, seed=seed)
+    mean = np.array([measured[folds != fold].mean() for fold in folds])
+    better = (measured - mean) ** 2 - (measured - predicted) ** 2
+    sd = float(better.std(ddof=1))
+    return bool(better.mean() > _Z * sd / math.sqrt(len(better))) if sd > 0 else False
+
+
+def replicate_sd(weights: Array, values: Array) -> float | None:
+    """Pooled sd of values over runs of one mixture; None where no mixture was run twice."""
+    _, group = np.unique(np.round(weights / _SAME / 10), axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    counts = np.bincount(group)
+    means = np.bincount(group, weights=values) / counts
+    freedom = int((counts - 1).sum())
+    if freedom == 0:
+        return None
+    return math.sqrt(float(((values - means[group]) ** 2).sum()) / freedom)
+
+
+def _region(swarm: Swarm, natural: Mixture, settings: Settings) -> Region:
+    region = region_of(swarm.domains, settings.limits, natural)
+    if settings.beyond_samples:
+        return region
+    least, most = swarm.weights.min(axis=0), swarm.weights.max(axis=0)
+    region = region.floored(dict(zip(swarm.domains, least.tolist(), strict=True)), "sampled range")
+    region = region.capped(dict(zip(swarm.domains, most.tolist(), strict=True)), "sampled range")
+    try:
+        region.check()
+    except MixtureError as error:
+        error.add_note("hint: --beyond-samples lets weights leave the range that the runs had")
+        raise
+    return region
+
+
+def _array(swarm: Swarm, mixture: Mixture) -> Array:
+    if set(mixture) != set(swarm.domains):
+        odd = sorted(set(mixture) ^ set(swarm.domains))
+        raise MixtureError(f"natural weights and runs disagree on domains: {odd}")
+    return np.array([mixture[name] for name in swarm.domains])
+
+
+def _named(swarm: Swarm, weights: Array) -> Mixture:
+    kept = np.where(weights < 1e-12, 0.0, weights)
+    return Mixture.proportional_to(dict(zip(swarm.domains, kept.tolist(), strict=True)))
