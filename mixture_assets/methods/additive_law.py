@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from mixture_assets.core.errors import MixtureError
@@ -79,7 +80,7 @@ class _Runs:
     """Runs in units of their geometric means."""
 
     log_h: Array  # (R, K), 0 where the weight is 0
-    is_in: Array  # (R, K), whether it is not
+    is_in: NDArray[np.bool_]  # (R, K), whether it is not
     log_n: Array  # (R,)
     log_d: Array  # (R,)
     log_y: Array  # (R,)
@@ -209,9 +210,7 @@ def _terms(q: Array, runs: _Runs) -> tuple[Array, Array, Array]:
 
 def _residuals(q: Array, runs: _Runs) -> Array:
     size, length, parts = _terms(q, runs)
-    return np.asarray(
-        np.log(np.exp(q[0]) + size + length + 1 / parts.sum(axis=1)) - runs.log_y
-    )
+    return np.asarray(np.log(np.exp(q[0]) + size + length + 1 / parts.sum(axis=1)) - runs.log_y)
 
 
 def _derivatives(q: Array, runs: _Runs) -> Array:

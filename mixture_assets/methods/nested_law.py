@@ -71,9 +71,7 @@ class NestedLaw:
         weights = np.array([[Mixture(mixtures[n])[d] for d in domains] for n in names])
         values = np.array([predicted[name] for name in names])
         predict = self.law.fit(weights, values)
-        return NestedFit(
-            predicted=predicted, at_steps=at_steps, domains=domains, predict=predict
-        )
+        return NestedFit(predicted=predicted, at_steps=at_steps, domains=domains, predict=predict)
 
     def _over_steps(self, losses: Mapping[Point, float]) -> dict[tuple[str, float], float]:
         curves: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)

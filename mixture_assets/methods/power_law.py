@@ -33,7 +33,7 @@ class PowerLaw:
 
     def value(self, x: float) -> float:
         """The law at x > 0."""
-        return self.e + self.b * x**-self.beta
+        return float(self.e + self.b * x**-self.beta)
 
 
 def fit_power_law(x: Array, y: Array, *, what: str = "a power law") -> PowerLaw:
@@ -47,8 +47,7 @@ def fit_power_law(x: Array, y: Array, *, what: str = "a power law") -> PowerLaw:
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if len(np.unique(x)) < 3 or not (np.isfinite(x) & (x > 0) & np.isfinite(y)).all():
         raise MixtureError(
-            f"{what} needs 3 different points above 0 or more, all finite, "
-            f"got {len(np.unique(x))}"
+            f"{what} needs 3 different points above 0 or more, all finite, got {len(np.unique(x))}"
         )
     unit, height = float(np.exp(np.log(x).mean())), float(np.abs(y).mean()) or 1.0
     log_x, scaled = np.log(x / unit), y / height

@@ -33,9 +33,7 @@ class PowerGain:
     a: Array  # (D,), >= 0
 
 
-def fill(
-    names: Sequence[str], gain: PowerGain, *, floor: Bound = 0.0, cap: Bound = 1.0
-) -> Mixture:
+def fill(names: Sequence[str], gain: PowerGain, *, floor: Bound = 0.0, cap: Bound = 1.0) -> Mixture:
     """The mixture at which no weight is better moved, within floors and caps.
 
     Every domain strictly between its bounds has the same marginal gain g:

@@ -71,9 +71,7 @@ def test_order_of_domains_changes_no_bit():
 
 
 @settings(max_examples=40)
-@given(
-    st.floats(0, 2), st.floats(-3, 3), st.floats(-3, 1), st.floats(-3, 3), st.integers(0, 10**6)
-)
+@given(st.floats(0, 2), st.floats(-3, 3), st.floats(-3, 1), st.floats(-3, 3), st.integers(0, 10**6))
 def test_the_derivatives_are_those_of_the_residuals(alpha, log_b, log_beta, log_c, seed):
     rng = np.random.default_rng(seed)
     data = (rng.normal(size=7), rng.normal(size=7), rng.normal(size=7))

@@ -11,9 +11,7 @@ from mixture_assets.methods.power_law import PowerLaw, _derivatives, _residuals,
 
 # --- power laws -------------------------------------------------------------------------------
 
-laws = st.builds(
-    PowerLaw, e=st.floats(0.5, 5), b=st.floats(0.5, 50), beta=st.floats(0.1, 1.2)
-)
+laws = st.builds(PowerLaw, e=st.floats(0.5, 5), b=st.floats(0.5, 50), beta=st.floats(0.1, 1.2))
 
 
 @settings(max_examples=40, deadline=None)
