@@ -2,14 +2,14 @@
 
 Source:
     Data Mixing Laws (Ye et al., 2403.16952), equation 1: L(w) = c + k exp(sum_j t_j w_j). Since
-    the weights sum to 1, k is part of t. Olmix's log-linear law has the same form.
+    the weights sum to 1, k is part of t. Olmix's log-linear law has the same form: `log_linear`.
 
 Differs from the source:
     The authors minimise a Huber loss from random starts. Here least squares from a few values of
     c, each with the exact solution of its linear problem as the start, with analytic derivatives;
     and the spread of t is penalised, by a strength that held-out runs of the fit choose, so that a
     sparse swarm does not explode beyond its runs. The nested laws over steps and model size are
-    not here.
+    `nested_law`.
 """
 
 import math

@@ -190,7 +190,10 @@ def score_across_scales(
         )
     unknown = set(laws) - {ADDITIVE, BIMIX, *LAWS}
     if unknown:
-        raise MixtureError(f"there is no law {shortlist(unknown)}", hint=f"laws: {list(LAWS)}")
+        raise MixtureError(
+            f"there is no law {shortlist(unknown)}",
+            hint=f"laws: {', '.join((ADDITIVE, BIMIX, *LAWS))}",
+        )
     scores, reasons = [], {}
     for name in laws:
         for law, scales in _plans(name, runs, smaller, largest, domain_metrics or {}):

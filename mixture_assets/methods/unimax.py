@@ -51,7 +51,7 @@ class UniMax:
         this is the method `uniform`.
     """
 
-    epochs: float = 1.0  # the source's N: 1, 5 and 10 were tried, 1 did best by little
+    epochs: float = 1.0  # the source's N; 1 did best there, by little
 
     def plan(self, problem: Problem) -> list[ProxyRun]:
         """Nothing to run."""
