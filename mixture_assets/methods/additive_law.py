@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.methods.swarm import Array
 from mixture_assets.methods.waterfill import Bound, PowerGain, fill
@@ -50,13 +50,17 @@ class AdditiveLaw:
     def loss(self, mixture: Mapping[str, float], *, params: float, tokens: float) -> float:
         """Loss of one mixture at a size and a length."""
         Mixture(mixture).check_domains(self.c)
-        row = np.array([[mixture.get(name, 0.0) for name in sorted(self.c)]])
-        return float(self.losses(row, np.array([params]), np.array([tokens]))[0])
+        row = np.array([[mixture.get(name, 0.0) for name in self.c]])
+        return float(self.losses(list(self.c), row, np.array([params]), np.array([tokens]))[0])
 
-    def losses(self, weights: Array, params: Array, tokens: Array) -> Array:
-        """Losses of runs, (R,); weights (R, K) have their columns in sorted order of names."""
-        names = sorted(self.c)
-        c, gamma = (np.array([part[n] for n in names]) for part in (self.c, self.gamma))
+    def losses(self, domains: Sequence[str], weights: Array, params: Array, tokens: Array) -> Array:
+        """Losses of runs, (R,); `domains` names the columns of weights (R, K), in any order."""
+        if set(domains) != set(self.c):
+            raise MixtureError(
+                f"the law and the weights disagree on domains: "
+                f"{shortlist(set(domains) ^ set(self.c))} in only one of them"
+            )
+        c, gamma = (np.array([part[n] for n in domains]) for part in (self.c, self.gamma))
         with np.errstate(divide="ignore"):
             mixed = 1 / (c * weights**gamma).sum(axis=1)
         return np.asarray(

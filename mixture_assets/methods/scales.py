@@ -103,7 +103,8 @@ class Additive:
             runs.tokens,
             runs.swarm.objective(objective),
         )
-        return law.losses
+        domains = runs.swarm.domains
+        return lambda weights, params, tokens: law.losses(domains, weights, params, tokens)
 
 
 @dataclass(frozen=True, kw_only=True)

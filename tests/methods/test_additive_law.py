@@ -31,7 +31,7 @@ def runs(n=160, sizes=SIZES, lengths=LENGTHS, noise=0.0, seed=0, concentration=1
     rng = np.random.default_rng(seed)
     weights = rng.dirichlet(np.full(3, concentration), n)
     params, tokens = rng.choice(sizes, n), rng.choice(lengths, n)
-    losses = TRUTH.losses(weights, params, tokens) * np.exp(noise * rng.standard_normal(n))
+    losses = TRUTH.losses(NAMES, weights, params, tokens) * np.exp(noise * rng.standard_normal(n))
     return weights, params, tokens, losses
 
 
@@ -45,7 +45,7 @@ def test_the_law_that_made_the_runs_is_found():
     assert dict(found.gamma) == pytest.approx(dict(TRUTH.gamma), rel=1e-3)
     weights = np.random.default_rng(9).dirichlet(np.ones(3), 50)
     far = (weights, np.full(50, 7e9), np.full(50, 1e12))
-    np.testing.assert_allclose(found.losses(*far), TRUTH.losses(*far), rtol=1e-5)
+    np.testing.assert_allclose(found.losses(NAMES, *far), TRUTH.losses(NAMES, *far), rtol=1e-5)
 
 
 def test_noise_leaves_the_far_prediction_and_the_best_mixture_near():
@@ -65,9 +65,11 @@ def test_outliers_move_it_less_than_squares_would():
     losses = losses.copy()
     losses[:5] *= 1.5
     asked = (weights, params, tokens)
-    robust = fit_additive_law(NAMES, weights, params, tokens, losses).losses(*asked)
-    squares = fit_additive_law(NAMES, weights, params, tokens, losses, huber=1e3).losses(*asked)
-    truth = TRUTH.losses(*asked)
+    robust = fit_additive_law(NAMES, weights, params, tokens, losses).losses(NAMES, *asked)
+    squares = fit_additive_law(NAMES, weights, params, tokens, losses, huber=1e3).losses(
+        NAMES, *asked
+    )
+    truth = TRUTH.losses(NAMES, *asked)
     assert np.abs(robust - truth).max() < 0.1 * np.abs(squares - truth).max()
 
 
@@ -78,14 +80,22 @@ def test_order_of_domains_changes_no_bit():
     assert one == other
 
 
+def test_losses_go_by_names_not_by_columns():
+    weights, params, tokens, losses = runs(n=20)
+    found = TRUTH.losses(NAMES[::-1], weights[:, ::-1], params, tokens)
+    np.testing.assert_allclose(found, losses, rtol=1e-14)
+    with pytest.raises(MixtureError, match="'books', 'wiki' in only one"):
+        TRUTH.losses(["wiki", "code", "web"], weights, params, tokens)
+
+
 def test_sparse_mixtures_are_fitted_as_well():
     weights, params, tokens, losses = runs(concentration=0.3)
     weights = np.where(weights < 0.02, 0.0, weights)
     weights /= weights.sum(axis=1, keepdims=True)
-    losses = TRUTH.losses(weights, params, tokens)
+    losses = TRUTH.losses(NAMES, weights, params, tokens)
     assert (weights == 0).any()
     found = fit_additive_law(NAMES, weights, params, tokens, losses)
-    np.testing.assert_allclose(found.losses(weights, params, tokens), losses, rtol=1e-5)
+    np.testing.assert_allclose(found.losses(NAMES, weights, params, tokens), losses, rtol=1e-5)
 
 
 def test_one_size_and_one_length_are_part_of_e():
@@ -151,7 +161,7 @@ def test_no_mixture_drawn_at_random_is_better(pairs, seed):
     drawn = np.random.default_rng(seed).dirichlet(np.ones(len(pairs)), 4000)
     drawn = drawn[(drawn >= 0.02).all(axis=1) & (drawn <= 0.7).all(axis=1)]
     ones = np.ones(len(drawn))
-    assert (found.losses(drawn, 1e8 * ones, 1e9 * ones) >= least * (1 - 1e-12)).all()
+    assert (found.losses(list(found.c), drawn, 1e8 * ones, 1e9 * ones) >= least * (1 - 1e-12)).all()
     assert min(best.values()) >= 0.02 - 1e-12
     assert max(best.values()) <= 0.7 + 1e-12
 

@@ -45,7 +45,7 @@ def additive_runs(noise=0.0, n=20, n_test=30):
     scales = [(s, t) for s in SIZES for t in LENGTHS for _ in range(n)] + [LARGEST] * n_test
     params, tokens = np.array(scales).T
     weights = rng.dirichlet(np.ones(3), len(scales))
-    losses = ADDITIVE.losses(weights, params, tokens)
+    losses = ADDITIVE.losses(NAMES, weights, params, tokens)
     losses *= np.exp(noise * rng.standard_normal(len(losses)))
     return ScaledSwarm(swarm=swarm(weights, {"loss": losses}), params=params, tokens=tokens)
 
@@ -81,7 +81,7 @@ def test_the_additive_law_foretells_the_level_and_a_law_of_mixtures_the_ranks():
 def test_noise_leaves_the_additive_law_near_the_best_that_noise_allows():
     runs = additive_runs(noise=0.003)
     test = runs.at([LARGEST])
-    truth = ADDITIVE.losses(test.swarm.weights, test.params, test.tokens)
+    truth = ADDITIVE.losses(NAMES, test.swarm.weights, test.params, test.tokens)
     ceiling = Score.of(truth, test.swarm.metrics["loss"])
     (found,) = score_across_scales(runs, ["loss"], laws=("additive",)).scores
     assert found.score.spearman > ceiling.spearman - 0.01
