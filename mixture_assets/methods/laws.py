@@ -11,6 +11,7 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.boosted_trees import BoostedTrees
 from mixture_assets.methods.gaussian_process import GaussianProcess
 from mixture_assets.methods.linear import Linear, LogRidge
+from mixture_assets.methods.log_linear import LogLinear
 from mixture_assets.methods.mixing_law import ExponentialLaw
 from mixture_assets.methods.surrogate import Predict, Surrogate
 from mixture_assets.methods.swarm import Array
@@ -19,6 +20,7 @@ LAWS: Mapping[str, Surrogate] = {
     "linear": Linear(),
     "log_ridge": LogRidge(),
     "exponential": ExponentialLaw(),
+    "log_linear": LogLinear(),
     "lightgbm": BoostedTrees(),
     "gaussian_process": GaussianProcess(),
 }

@@ -2,7 +2,7 @@
 
 Source:
     Data Mixing Laws (Ye et al., 2403.16952), equation 1: L(w) = c + k exp(sum_j t_j w_j). Since
-    the weights sum to 1, k is part of t. Olmix's log-linear law has the same form.
+    the weights sum to 1, k is part of t. Olmix's log-linear law has the same form: `log_linear`.
 
 Shapes:
     B fits side by side, R runs, D domains, P = 1 + D parameters.
@@ -16,7 +16,8 @@ Differs from the source:
     because c and t alone lie in a long valley: where the law is nearly linear, c runs off to minus
     infinity and t with it, while k only goes to 0. The spread of s, which is that of the domains'
     effects, is penalised, by a strength that held-out runs of the fit choose, so that a sparse
-    swarm does not explode beyond its runs. The laws over steps and model size are not here.
+    swarm does not explode beyond its runs. The nested laws over steps and model
+    size are `nested_law`.
 """
 
 from dataclasses import dataclass

@@ -7,9 +7,12 @@ from mixture_assets.core.names import nearest
 from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.base import Method
 from mixture_assets.methods.baselines import Natural, Uniform
+from mixture_assets.methods.crisp import Crisp
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.extend import ExtendedDDO
 from mixture_assets.methods.reuse import Reuse
+from mixture_assets.methods.temperature import Temperature
+from mixture_assets.methods.unimax import UniMax
 
 METHODS: Mapping[str, type[Method]] = {
     "natural": Natural,
@@ -18,6 +21,9 @@ METHODS: Mapping[str, type[Method]] = {
     "autoscale": AutoScale,
     "extended_ddo": ExtendedDDO,
     "reuse": Reuse,
+    "temperature": Temperature,
+    "unimax": UniMax,
+    "crisp": Crisp,
 }
 
 
