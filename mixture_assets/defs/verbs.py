@@ -13,6 +13,7 @@ from mixture_assets import doctor as examination
 from mixture_assets import (
     estimate,
     garbage,
+    handover,
     law_table,
     pipeline,
     prices,
@@ -27,6 +28,7 @@ from mixture_assets.defs.desk import desk, listed
 from mixture_assets.defs.metadata import Metadata, table
 from mixture_assets.defs.resources import Lab
 from mixture_assets.difference import difference
+from mixture_assets.exports import FORMATS
 from mixture_assets.history import weight_history
 from mixture_assets.store import status as standing
 from mixture_assets.store.limits import MAX_MEMORY_BYTES
@@ -194,6 +196,29 @@ def diff(config: Diff, lab: Lab) -> Metadata:
     }
 
 
+class Export(dg.Config):
+    """What `mixture export` is told."""
+
+    file: str = Field(default="", description="JSON of a proposal on this machine; or empty.")
+    format: str = Field(default="json", description=f"One of {', '.join(FORMATS)}.")
+    paths: str = Field(default="", description="Where a domain's tokens lie: tokens/{}.")
+    proposal: str = Field(default="", description="Its id or the beginning; empty for the latest.")
+
+
+@desk
+def export(config: Export, lab: Lab) -> Metadata:
+    """Weights for another trainer, as text. As `mixture export`."""
+    if config.file:
+        weights = handover.weights_in(_file(config.file))
+    else:
+        _, weights = summaries.recorded_weights(lab.open(), config.proposal)
+    made = handover.handed_over(weights, config.format, config.paths)
+    return {
+        "text": dg.MetadataValue.text(made.text),
+        "notes": dg.MetadataValue.md("\n".join(f"- {n}" for n in made.notes) or "none"),
+    }
+
+
 # --- the store and this machine ---------------------------------------------------------------
 
 
@@ -348,7 +373,7 @@ def _file(name: str) -> Path:
 
 verbs = [
     *(query, status, plan, propose, refit_prices),
-    *(history, why, diff),
+    *(history, why, diff, export),
     *(doctor, gc),
     *(ddo, laws, extrapolate),
 ]
