@@ -1,34 +1,26 @@
 """Laws compared on somebody's own runs: from two tables to scores, and to lines for people."""
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.laws import LawScore, Score, score_laws
-from mixture_assets.swarms import SwarmTable, read_swarm, same_domains
+from mixture_assets.swarms import SwarmOptions, SwarmTable, same_domains
 from mixture_assets.tables import Table
 
 
 def compare_laws(
-    ratios: Path,
-    metrics: Path,
-    objective: str,
+    swarm: SwarmOptions,
     *,
-    test_ratios: Path | None = None,
-    test_metrics: Path | None = None,
+    test: SwarmOptions | None = None,
     n_folds: int = 5,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Every law's scores on held-out runs, and on a test set if there is one.
 
     Args:
-        ratios: Mixtures of the runs.
-        metrics: Their metrics.
-        objective: Metric to be predicted, or several with commas: their mean.
-        test_ratios: Mixtures of further runs, of another scale for one.
-        test_metrics: Their metrics.
+        swarm: The runs, and the objective: a metric, or the weighted mean of several.
+        test: Further runs, of another scale for one, read for the objective of `swarm`.
         n_folds: Parts that are held out in turn, at least 2.
         seed: Of the parts.
 
@@ -38,15 +30,15 @@ def compare_laws(
     """
     if n_folds < 2:
         raise MixtureError(f"{n_folds} folds hold nothing out", hint="--folds 5")
-    names = [name.strip() for name in objective.split(",") if name.strip()]
-    found = read_swarm(ratios, metrics, needed=names)
-    tested = _test_set(test_ratios, test_metrics, names)
+    found, tested = swarm.read(), None if test is None else test.read()
     if tested is not None:
         same_domains(found.swarm, tested.swarm)
     scores = score_laws(
         found.swarm.weights,
-        found.swarm.objective(names),
-        test=None if tested is None else (tested.swarm.weights, tested.swarm.objective(names)),
+        found.swarm.objective(swarm.objective),
+        test=None
+        if tested is None
+        else (tested.swarm.weights, tested.swarm.objective(swarm.objective)),
         n_folds=n_folds,
         seed=seed,
     )
@@ -56,19 +48,8 @@ def compare_laws(
         "n_runs": len(found.swarm.runs),
         "n_domains": len(found.swarm.domains),
         "excluded": {**found.excluded, **_of_test(tested)},
-        "notes": list(found.notes),
+        "notes": [*found.notes, *(f"test: {n}" for n in (tested.notes if tested else ()))],
     }
-
-
-def _test_set(ratios: Path | None, metrics: Path | None, names: Sequence[str]) -> SwarmTable | None:
-    if ratios is None and metrics is None:
-        return None
-    if ratios is None or metrics is None:
-        raise MixtureError(
-            "a test set is two tables, mixtures and metrics: one is missing",
-            hint="pass both --test-ratios and --test-metrics",
-        )
-    return read_swarm(ratios, metrics, needed=names)
 
 
 def _of_test(tested: SwarmTable | None) -> dict[str, str]:

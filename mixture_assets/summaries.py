@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.problem import Proposal
 from mixture_assets.core.units import flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Workspace
-from mixture_assets.pipeline import Summary
+from mixture_assets.exports import Weights
+from mixture_assets.pipeline import Summary, latest_proposal, proposal_named
 from mixture_assets.plans import PlannedRun
 from mixture_assets.running import result_of
 from mixture_assets.search import Search
@@ -147,6 +150,30 @@ def proposal_json(proposal_id: str, proposal: Proposal) -> dict[str, Any]:
     for key in ("mixture", "natural", "uniform"):
         value[key] = dict(getattr(proposal, key))
     return {"proposal_id": proposal_id, "weights": dict(proposal.mixture)} | value
+
+
+def recorded_weights(workspace: Workspace, proposal: str = "") -> tuple[str, Weights]:
+    """Id and weights of a proposal of the experiment.
+
+    Args:
+        workspace: The experiment with its store.
+        proposal: Its id, or the beginning of it; by default the latest.
+    """
+    if proposal:
+        proposal_id = proposal_named(workspace, proposal)
+    else:
+        proposal_id = latest_proposal(workspace)
+    rows = read_record(workspace.store, "proposal", proposal_id)
+    if rows is None:
+        raise MixtureError(
+            f"the record of proposal {proposal_id} is gone", hint="`mixture propose` writes it"
+        )
+    domains = {row["domain"]: row for row in rows["proposal_weight"]}
+    return proposal_id, Weights(
+        mixture=Mixture({name: row["weight"] for name, row in domains.items()}),
+        budget_tokens=rows["proposal"][0]["budget_tokens"],
+        epochs={name: row["epochs"] for name, row in domains.items()},
+    )
 
 
 def summary_json(workspace: Workspace, summary: Summary) -> dict[str, Any]:

@@ -1,24 +1,32 @@
-"""Somebody's own runs: one table of mixtures, one of metrics, joined by the name of the run."""
+"""Somebody's own runs: mixtures and metrics from two tables, or from one, into a swarm."""
 
+import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from mixture_assets.core.errors import MixtureError, quoted, shortlist
-from mixture_assets.core.names import nearest
 from mixture_assets.methods.swarm import Swarm
-from mixture_assets.tables import read_rows
+from mixture_assets.run_tables import (
+    AS_IT_IS,
+    NAMES_OF_STATES,
+    SETTINGS,
+    Cells,
+    Chosen,
+    Rows,
+    TableOptions,
+    common_key,
+    metric_columns,
+    numbers,
+    read_table,
+    rows_by_run,
+    weight_columns,
+)
 
-NAMES_OF_RUNS = ("run", "run_id", "index", "id", "name")
-NAMES_OF_STATES = ("state", "status")
 FINISHED = ("finished", "done", "completed", "complete", "success", "succeeded")
 SUM_SLACK = 0.02  # of 1, for weights that were rounded; what is further off is no mixture
-
-Cells = Mapping[str, object]
+_EXACT = 1e-6  # of 1, above which a note says that weights were rescaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,157 +38,306 @@ class SwarmTable:
     notes: Sequence[str] = ()
 
 
-def read_swarm(ratios: Path, metrics: Path, *, needed: Collection[str] = ()) -> SwarmTable:
+@dataclass(frozen=True, kw_only=True)
+class SwarmOptions:
+    """Where somebody's runs are, how they are read, and what is to be lowered."""
+
+    ratios: Path | None = None
+    metrics: Path | None = None
+    runs: Path | None = None  # one table in place of the two
+    objective: Mapping[str, float]  # metric -> share, in any unit
+    tables: TableOptions = AS_IT_IS
+
+    @classmethod
+    def from_text(
+        cls,
+        *,
+        objective: str,
+        ratios: Path | None = None,
+        metrics: Path | None = None,
+        runs: Path | None = None,
+        domains: str = "",
+        weights_prefix: str = "",
+        rename_weights: str = "",
+        rename_metrics: str = "",
+        normalise: bool = False,
+    ) -> "SwarmOptions":
+        """As a command line has them: names with commas, patterns with `{}`."""
+        if weights_prefix and rename_weights:
+            raise MixtureError(
+                "columns of weights are named in two ways",
+                hint="pass --weights-prefix or --rename-weights",
+            )
+        tables = TableOptions(
+            domains=tuple(d.strip() for d in domains.split(",") if d.strip()),
+            weight_pattern=f"{weights_prefix}{{}}" if weights_prefix else rename_weights,
+            metric_pattern=rename_metrics,
+            normalise=normalise,
+        )
+        shares = parse_objective(objective)
+        return cls(ratios=ratios, metrics=metrics, runs=runs, objective=shares, tables=tables)
+
+    def test_set(
+        self, *, ratios: Path | None, metrics: Path | None, runs: Path | None
+    ) -> "SwarmOptions | None":
+        """Further runs, read in the same way for the same objective; None if there are none."""
+        if ratios is metrics is runs is None:
+            return None
+        return dataclasses.replace(self, ratios=ratios, metrics=metrics, runs=runs)
+
+    def read(self) -> SwarmTable:
+        """The swarm, with every metric of the objective."""
+        needed = tuple(self.objective)
+        if self.runs is not None and self.ratios is None and self.metrics is None:
+            return read_runs(self.runs, needed=needed, tables=self.tables)
+        if self.runs is None and self.ratios is not None and self.metrics is not None:
+            return read_swarm(self.ratios, self.metrics, needed=needed, tables=self.tables)
+        raise MixtureError(
+            "runs are two tables, of mixtures and of metrics, or one with both",
+            hint="name both files (--ratios and --metrics), or the one that has all (--runs)",
+        )
+
+
+def parse_objective(text: str) -> dict[str, float]:
+    """Metric -> share, from `NAME`, `NAME,NAME` or `NAME=2,NAME=1`; without a share it is 1."""
+    shares: dict[str, float] = {}
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        name, equals, share = part.rpartition("=")
+        try:
+            value = float(share) if equals else 1.0
+        except ValueError:  # a name that has an equals sign in it
+            name, value = part, 1.0
+        name = name.strip() if equals else part
+        if not name or not 0 < value < math.inf:
+            raise MixtureError(
+                f"{quoted(part)} is no metric with a share above 0", hint="as in --objective a=2,b"
+            )
+        if name in shares:
+            raise MixtureError(f"the objective has {quoted(name)} twice", hint="add the shares up")
+        shares[name] = value
+    if not shares:
+        raise MixtureError("no metric is to be lowered", hint="pass --objective NAME")
+    return shares
+
+
+def read_swarm(
+    ratios: Path,
+    metrics: Path,
+    *,
+    needed: Collection[str] = (),
+    tables: TableOptions = AS_IT_IS,
+) -> SwarmTable:
     """Runs from two tables, CSV or parquet.
 
     Args:
         ratios: A row for each run: its name, and a weight for each domain.
-        metrics: A row for each run: its name, and its metrics. A column `state` or `status` says
-            which runs are finished; others do not count.
+        metrics: A row for each run: its name, and its metrics. In either table a column `state` or
+            `status` says which runs are finished (others do not count), and `params`, `tokens` and
+            `seed` say how a run was made.
         needed: Metrics that a run must have; all by default.
+        tables: Other people's names, and rows that do not sum to 1.
 
     Raises:
         MixtureError: A run that is there twice, no common name of runs, a cell that is no number,
-            or fewer than half of the runs left.
+            a metric that never changes, or fewer than half of the runs left.
     """
-    weights, values = _table(ratios), _table(metrics)
-    key = _common_key(ratios, weights, metrics, values)
-    mixtures, results = _by_run(ratios, weights, key), _by_run(metrics, values, key)
-    wanted = _metrics(metrics, results, needed)
-    excluded = _unmatched(mixtures, results, ratios, metrics)
+    weights, values = read_table(ratios), read_table(metrics)
+    key = common_key({ratios: weights, metrics: values})
+    mixtures, results = rows_by_run(ratios, weights, key), rows_by_run(metrics, values, key)
+    domains = weight_columns(ratios, _columns(mixtures), tables)
+    odd = [name for name in domains.others if name not in SETTINGS]
+    if odd and not tables.domains:
+        raise MixtureError(
+            f"{ratios.name} has columns that are not like {quoted(tables.weight_pattern)}: "
+            f"{shortlist(odd)}",
+            hint="name the domains: --domains a,b,c",
+        )
+    return _swarm(
+        _Source(ratios, mixtures, domains, others=odd),
+        _Source(metrics, results, metric_columns(metrics, _columns(results), tables, needed)),
+        tables,
+    )
+
+
+def read_runs(
+    path: Path, *, needed: Collection[str] = (), tables: TableOptions = AS_IT_IS
+) -> SwarmTable:
+    """Runs from one table with both weights and metrics, as `read_swarm` reads two.
+
+    Raises:
+        MixtureError: As from `read_swarm`, or if nothing says which columns are weights.
+    """
+    if not (tables.domains or tables.weight_pattern):
+        raise MixtureError(
+            f"nothing says which columns of {path.name} are weights",
+            hint="pass --domains web,code, or --weights-prefix TEXT if their names begin alike",
+        )
+    cells = read_table(path)
+    rows = rows_by_run(path, cells, common_key({path: cells}))
+    domains = weight_columns(path, _columns(rows), tables)
+    metrics = metric_columns(path, domains.others, tables, needed)
+    return _swarm(_Source(path, rows, domains, others=()), _Source(path, rows, metrics), tables)
+
+
+# --- from rows to a swarm ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A table, and the columns of it that count."""
+
+    path: Path
+    rows: Rows
+    chosen: Chosen
+    others: Sequence[str] | None = None  # to be told of, if they are not those of `chosen`
+
+    def numbers(self, run: str) -> dict[str, float | None]:
+        return numbers(self.path, run, self.rows[run], self.chosen.columns)
+
+    def settings(self, run: str) -> dict[str, float | None]:
+        taken = self.chosen.columns.values()
+        names = {n: n for n in SETTINGS if n in self.rows[run] and n not in taken}
+        return numbers(self.path, run, self.rows[run], names)
+
+    def told(self, noun: str) -> list[str]:
+        others = self.chosen.others if self.others is None else self.others
+        names = shortlist(others, 12)
+        return [f"{self.path.name}: not read as {noun}: {names}"] if others else []
+
+
+def _swarm(weights: _Source, metrics: _Source, tables: TableOptions) -> SwarmTable:
+    """Every run that counts, and the reasons of those that do not."""
+    excluded = _unmatched(weights, metrics)
     kept: dict[str, dict[str, float]] = {}
     measured: dict[str, dict[str, float]] = {}
-    for run in sorted(mixtures.keys() & results.keys()):
-        mixture = _numbers(ratios, run, mixtures[run])
-        found = {n: _number(metrics, run, n, results[run][n]) for n in wanted}
-        reason = _not_finished(results[run]) or _no_mixture(mixture) or _unmeasured(found)
+    settings: dict[str, dict[str, float]] = {}
+    for run in sorted(weights.rows.keys() & metrics.rows.keys()):
+        mixture, found = weights.numbers(run), metrics.numbers(run)
+        made = _settings(run, weights, metrics)
+        reason = (
+            _not_finished(weights.rows[run])
+            or _not_finished(metrics.rows[run])
+            or _no_mixture(mixture, tables)
+            or _unmeasured(found)
+            or _unset(made)
+        )
         if reason:
             excluded[run] = reason
-        else:
-            kept[run] = {name: x for name, x in mixture.items() if x is not None}
-            measured[run] = {name: x for name, x in found.items() if x is not None}
-    if len(kept) < max(2, len(excluded)):
+            continue
+        kept[run], measured[run], settings[run] = _known(mixture), _known(found), _known(made)
+    _require_most(kept, excluded)
+    swarm = Swarm.of(kept, measured, settings=settings)
+    told = [*weights.told("weights"), *metrics.told("metrics"), *_rescaled(kept), *_constant(swarm)]
+    return SwarmTable(swarm=swarm, excluded=dict(sorted(excluded.items())), notes=told)
+
+
+def _columns(rows: Rows) -> list[str]:
+    return list(next(iter(rows.values())))
+
+
+def _known(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: x for name, x in values.items() if x is not None}
+
+
+def _settings(run: str, weights: _Source, metrics: _Source) -> dict[str, float | None]:
+    """How a run was made, as both tables have it."""
+    one, other = weights.settings(run), metrics.settings(run)
+    apart = [n for n in one.keys() & other.keys() if one[n] != other[n]]
+    if apart:
         raise MixtureError(
-            f"{len(excluded)} of {len(excluded) + len(kept)} runs cannot be used, as "
-            f"{_listed(excluded)}",
-            hint="weights are shares that sum to 1, and every run needs its metrics",
+            f"the two tables do not agree on the {min(apart)} of the run {quoted(run)}",
+            hint="keep the column in one of them",
         )
-    swarm = Swarm.of(kept, measured)
-    return SwarmTable(swarm=swarm, excluded=dict(sorted(excluded.items())), notes=_notes(swarm))
+    return one | other
 
 
-def _listed(excluded: Mapping[str, str]) -> str:
-    return "; ".join(f"{quoted(run)}: {excluded[run]}" for run in sorted(excluded)[:3])
+def _require_most(kept: Mapping[str, object], excluded: Mapping[str, str]) -> None:
+    if len(kept) >= max(2, len(excluded)):
+        return
+    listed = "; ".join(f"{quoted(run)}: {excluded[run]}" for run in sorted(excluded)[:3])
+    sums = any("sum to" in reason for reason in excluded.values())
+    raise MixtureError(
+        f"{len(excluded)} of {len(excluded) + len(kept)} runs cannot be used, as {listed}",
+        hint="weights are shares that sum to 1, and every run needs its metrics"
+        + ("; --normalise rescales weights" if sums else ""),
+    )
 
 
-def _notes(swarm: Swarm) -> list[str]:
-    if not swarm.constant:
+# --- what the reader should know --------------------------------------------------------------
+
+
+def _rescaled(kept: Mapping[str, Mapping[str, float]]) -> list[str]:
+    sums = {run: math.fsum(mixture.values()) for run, mixture in kept.items()}
+    off = {run: abs(total - 1) for run, total in sums.items() if abs(total - 1) > _EXACT}
+    if not off:
         return []
+    furthest = max(sorted(off), key=off.__getitem__)
     return [
-        f"{shortlist(swarm.constant, 12)} has the same weight in every run: its effect cannot be "
-        "learned"
+        f"the weights of {len(off)} of {len(kept)} runs do not sum to 1 and were rescaled: "
+        f"furthest off is {quoted(furthest)} with {sums[furthest]:.4g}"
     ]
 
 
-# --- tables -----------------------------------------------------------------------------------
-
-
-def _table(path: Path) -> list[Cells]:
-    if path.suffix != ".parquet":
-        return [row for _, row in read_rows(path, ())]
-    try:
-        rows: list[Cells] = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise MixtureError(f"{path.name} is not a parquet file: {error}") from error
-    if not rows:
-        raise MixtureError(f"{path.name} has no rows")
-    return rows
-
-
-def _common_key(a: Path, weights: Sequence[Cells], b: Path, values: Sequence[Cells]) -> str:
-    found = [name for name in NAMES_OF_RUNS if name in weights[0] and name in values[0]]
-    if not found:
+def _constant(swarm: Swarm) -> list[str]:
+    """Notes on columns that never change; MixtureError if that is all that was measured."""
+    alike = [name for name, values in swarm.metrics.items() if min(values) == max(values)]
+    if len(alike) == len(swarm.metrics):
         raise MixtureError(
-            f"{a.name} and {b.name} share no column that names the runs",
-            hint=f"call it one of {', '.join(NAMES_OF_RUNS)} in both",
+            f"{shortlist(alike)} is {swarm.metrics[alike[0]][0]:.4g} in every run: there is "
+            "nothing to learn",
+            hint="choose a metric that the mixture changes",
         )
-    return found[0]
-
-
-def _by_run(path: Path, rows: Sequence[Cells], key: str) -> dict[str, Cells]:
-    """Run -> its other cells, those that only name it left out."""
-    found: dict[str, Cells] = {}
-    for row in rows:
-        run = str(row[key]).strip()
-        if run in found:
-            raise MixtureError(
-                f"{path.name} has the run {quoted(run)} twice", hint="keep one row for each run"
-            )
-        found[run] = {n: x for n, x in row.items() if n not in NAMES_OF_RUNS and n}
-    return found
-
-
-def _metrics(path: Path, results: Mapping[str, Cells], needed: Collection[str]) -> list[str]:
-    known = [n for n in next(iter(results.values())) if n not in NAMES_OF_STATES]
-    for name in needed:
-        if name not in known:
-            raise MixtureError(
-                f"{path.name} has no metric {name!r}{nearest(name, known)}",
-                hint=f"its metrics are {shortlist(known, 20)}",
-            )
-    return sorted(needed or known)
-
-
-def _number(path: Path, run: str, column: str, cell: object) -> float | None:
-    """The number in a cell; None for one that says that there is none."""
-    if cell is None or str(cell).strip().lower() in ("", "nan", "none", "null", "na"):
-        return None
-    try:
-        value = float(str(cell))
-    except ValueError as error:
-        raise MixtureError(
-            f"{path.name}: {column} of the run {quoted(run)} is {quoted(cell)}, not a number",
-            hint=f"take the column out, or call it one of {', '.join(NAMES_OF_RUNS)} if it names "
-            "the runs",
-        ) from error
-    return value if math.isfinite(value) else None
-
-
-def _numbers(path: Path, run: str, cells: Cells) -> dict[str, float | None]:
-    return {name: _number(path, run, name, cell) for name, cell in cells.items()}
+    notes = [f"{shortlist(alike, 12)} is the same in every run"] if alike else []
+    if swarm.constant:
+        notes.append(
+            f"{shortlist(swarm.constant, 12)} has the same weight in every run: its effect cannot "
+            "be learned"
+        )
+    return notes
 
 
 # --- runs that do not count -------------------------------------------------------------------
 
 
-def _unmatched(
-    mixtures: Mapping[str, Cells], results: Mapping[str, Cells], a: Path, b: Path
-) -> dict[str, str]:
-    lacking = {run: f"not in {b.name}" for run in mixtures.keys() - results.keys()}
-    return lacking | {run: f"not in {a.name}" for run in results.keys() - mixtures.keys()}
+def _unmatched(weights: _Source, metrics: _Source) -> dict[str, str]:
+    lacking = {run: f"not in {metrics.path.name}" for run in weights.rows.keys() - metrics.rows}
+    return lacking | {
+        run: f"not in {weights.path.name}" for run in metrics.rows.keys() - weights.rows
+    }
 
 
 def _not_finished(cells: Cells) -> str:
     for name in NAMES_OF_STATES:
-        state = str(cells.get(name) or FINISHED[0]).strip().lower()
+        if name not in cells:
+            continue
+        state = str(cells[name] or "").strip().lower()
         if state not in FINISHED:
-            return f"its {name} is {quoted(state)}"
+            return f"its {name} is {quoted(state)}" if state else f"it has no {name}"
     return ""
 
 
-def _no_mixture(mixture: Mapping[str, float | None]) -> str:
-    known = {name: x for name, x in mixture.items() if x is not None}
+def _no_mixture(mixture: Mapping[str, float | None], tables: TableOptions) -> str:
+    known = _known(mixture)
     if len(known) < len(mixture):
         return f"no weight for {shortlist(mixture.keys() - known.keys())}"
     if min(known.values(), default=0) < 0:
         return f"the weight of {min(known, key=known.__getitem__)!r} is below 0"
     total = math.fsum(known.values())
-    return "" if abs(total - 1) <= SUM_SLACK else f"its weights sum to {total:.4g}"
+    if abs(total - 1) <= SUM_SLACK or (tables.normalise and total > 0):
+        return ""
+    return f"its weights sum to {total:.4g}"
 
 
 def _unmeasured(found: Mapping[str, float | None]) -> str:
     missing = [name for name, value in found.items() if value is None]
     return f"no {shortlist(missing)}" if missing else ""
+
+
+def _unset(made: Mapping[str, float | None]) -> str:
+    if missing := [name for name, value in made.items() if value is None]:
+        return f"no {shortlist(missing)}"
+    odd = [f"its {n} is {x:g}" for n, x in _known(made).items() if n != "seed" and x <= 0]
+    return odd[0] if odd else ""
 
 
 def same_domains(swarm: Swarm, other: Swarm) -> None:

@@ -39,12 +39,7 @@ def extrapolate_from_json(
     path: Path, *, budget_tokens: float, rule: Rule, floor: float
 ) -> dict[str, Any]:
     """AutoScale's weights from a file {"small": {domain: tokens}, "large": {...}}."""
-    try:
-        value = json.loads(_read_text(path), object_pairs_hook=_object)
-    except MixtureError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise MixtureError(f"{path.name} is not JSON: {error}") from error
+    value = read_json(path)
     scales = {}
     for key in ("small", "large"):
         table = value.get(key) if isinstance(value, dict) else None
@@ -94,6 +89,16 @@ def _read_text(path: Path) -> str:
     if len(content) > _MOST_BYTES:
         raise MixtureError(f"{path.name} is larger than {_MOST_BYTES >> 20} MiB")
     return content.decode("utf-8-sig")
+
+
+def read_json(path: Path) -> Any:
+    """What somebody's JSON file holds, of which no key is there twice."""
+    try:
+        return json.loads(_read_text(path), object_pairs_hook=_object)
+    except MixtureError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise MixtureError(f"{path.name} is not JSON: {error}") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

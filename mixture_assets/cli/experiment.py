@@ -17,6 +17,7 @@ from mixture_assets.cli.app import (
     say,
 )
 from mixture_assets.core.errors import MixtureError, shortlist
+from mixture_assets.core.files import atomic_path
 from mixture_assets.core.units import tokens_text
 
 if TYPE_CHECKING:
@@ -256,3 +257,50 @@ def report(proposal: str, experiment: Path | None, as_json: bool) -> None:
         print_json({"html": str(paths.html), "markdown": str(paths.markdown)})
     else:
         click.echo(paths.html)
+
+
+@cli.command(epilog="Example: mixture export --format olmo-core --paths 'tokens/{}/*.npy'")
+@click.argument(
+    "file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option("--format", "form", default="json", show_default=True, help="Name of the format.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
+@click.option("--paths", default="", help="Where a domain's tokens lie: 'tokens/{}'.")
+@click.option("--proposal", default="", help="Its id, or the beginning of it; default: latest.")
+@experiment_option
+@json_option
+def export(
+    file: Path | None,
+    form: str,
+    out: Path | None,
+    paths: str,
+    proposal: str,
+    experiment: Path | None,
+    as_json: bool,
+) -> None:
+    """Write weights for another trainer, from a proposal or a FILE that `propose --json` made.
+
+    Formats: json, toml, olmo-core, megatron, huggingface, levanter, nanochat.
+    """
+    from mixture_assets.handover import handed_over, weights_in
+
+    if file is None:
+        from mixture_assets.summaries import recorded_weights
+
+        _, weights = recorded_weights(open_workspace(experiment), proposal)
+    elif proposal or experiment:
+        raise MixtureError(
+            f"{file.name} and an experiment both have weights", hint="name one of the two"
+        )
+    else:
+        weights = weights_in(file)
+    made = handed_over(weights, form, paths)
+    if out is not None:
+        with atomic_path(out) as temporary:
+            temporary.write_text(made.text, encoding="utf-8")
+    for note in made.notes if not as_json else ():
+        say(f"note: {note}")
+    if as_json:
+        print_json({"format": form, "text": made.text, "notes": list(made.notes)})
+    elif out is None:
+        click.echo(made.text, nl=False)

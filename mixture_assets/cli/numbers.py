@@ -1,11 +1,15 @@
 """Verbs for somebody's own numbers: no experiment, no store."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mixture_assets.cli.app import cli, json_option, print_json, print_table
+from mixture_assets.cli.swarm_options import TABLE, require_swarm, swarm_options
+
+if TYPE_CHECKING:
+    from mixture_assets.swarms import SwarmOptions
 
 
 @cli.command(epilog="Example: mixture ddo runs.csv --objective val_ppl_avg --floor 0.2 --json")
@@ -43,26 +47,21 @@ def extrapolate(optima: Path, tokens: float, rule: Any, floor: float, as_json: b
         click.echo(f"held at their larger-scale weight: {', '.join(answer['held'])}")
 
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
 @cli.command(
     epilog="Example: mixture laws --ratios ratios.csv --metrics metrics.csv --objective val_loss"
 )
-@click.option("--ratios", type=_FILE, required=True, help="Runs and their weights, CSV or parquet.")
-@click.option("--metrics", type=_FILE, required=True, help="The same runs and their metrics.")
-@click.option("--objective", required=True, help="Metric to lower, or several with commas.")
-@click.option("--test-ratios", type=_FILE, help="Further runs, for the choice to be judged by.")
-@click.option("--test-metrics", type=_FILE, help="Their metrics.")
+@swarm_options
+@click.option("--test-ratios", type=TABLE, help="Further runs, for the choice to be judged by.")
+@click.option("--test-metrics", type=TABLE, help="Their metrics.")
+@click.option("--test-runs", type=TABLE, help="Both in one table.")
 @click.option("--folds", default=5, show_default=True, help="Parts that are held out in turn.")
 @click.option("--seed", default=0, show_default=True, help="Of the parts.")
 @json_option
 def laws(
-    ratios: Path,
-    metrics: Path,
-    objective: str,
+    swarm: "SwarmOptions | None",
     test_ratios: Path | None,
     test_metrics: Path | None,
+    test_runs: Path | None,
     folds: int,
     seed: int,
     as_json: bool,
@@ -70,15 +69,9 @@ def laws(
     """Compare laws that predict a metric from the mixture, on runs that they have not seen."""
     from mixture_assets.law_table import compare_laws, law_table
 
-    answer = compare_laws(
-        ratios,
-        metrics,
-        objective,
-        test_ratios=test_ratios,
-        test_metrics=test_metrics,
-        n_folds=folds,
-        seed=seed,
-    )
+    runs = require_swarm(swarm)
+    test = runs.test_set(ratios=test_ratios, metrics=test_metrics, runs=test_runs)
+    answer = compare_laws(runs, test=test, n_folds=folds, seed=seed)
     if as_json:
         print_json(answer)
         return

@@ -13,6 +13,7 @@ from mixture_assets import doctor as examination
 from mixture_assets import (
     estimate,
     garbage,
+    handover,
     law_table,
     pipeline,
     prices,
@@ -27,10 +28,12 @@ from mixture_assets.defs.desk import desk, listed
 from mixture_assets.defs.metadata import Metadata, table
 from mixture_assets.defs.resources import Lab
 from mixture_assets.difference import difference
+from mixture_assets.exports import FORMATS
 from mixture_assets.history import weight_history
 from mixture_assets.store import status as standing
 from mixture_assets.store.limits import MAX_MEMORY_BYTES
 from mixture_assets.store.query import query as ask
+from mixture_assets.swarms import SwarmOptions
 from mixture_assets.validity import run_validity
 
 # --- about the experiment ---------------------------------------------------------------------
@@ -193,6 +196,29 @@ def diff(config: Diff, lab: Lab) -> Metadata:
     }
 
 
+class Export(dg.Config):
+    """What `mixture export` is told."""
+
+    file: str = Field(default="", description="JSON of a proposal on this machine; or empty.")
+    format: str = Field(default="json", description=f"One of {', '.join(FORMATS)}.")
+    paths: str = Field(default="", description="Where a domain's tokens lie: tokens/{}.")
+    proposal: str = Field(default="", description="Its id or the beginning; empty for the latest.")
+
+
+@desk
+def export(config: Export, lab: Lab) -> Metadata:
+    """Weights for another trainer, as text. As `mixture export`."""
+    if config.file:
+        weights = handover.weights_in(_file(config.file))
+    else:
+        _, weights = summaries.recorded_weights(lab.open(), config.proposal)
+    made = handover.handed_over(weights, config.format, config.paths)
+    return {
+        "text": dg.MetadataValue.text(made.text),
+        "notes": dg.MetadataValue.md("\n".join(f"- {n}" for n in made.notes) or "none"),
+    }
+
+
 # --- the store and this machine ---------------------------------------------------------------
 
 
@@ -254,14 +280,39 @@ def ddo(config: Ddo) -> Metadata:
     return {"n_domains": len(answer["weights"]), "weights": table(*tables.ddo_table(answer))}
 
 
-class Laws(dg.Config):
+class Swarm(dg.Config):
+    """Somebody's own runs, as every verb that reads them is told."""
+
+    ratios: str = Field(default="", description="CSV or parquet on this machine: runs, weights.")
+    metrics: str = Field(default="", description="The same runs and their metrics.")
+    runs: str = Field(default="", description="In place of the two, one table with both.")
+    objective: str = Field(description="Metric to lower, or several with shares: a=2,b=1.")
+    domains: str = Field(default="", description="Columns with weights, with commas.")
+    weights_prefix: str = Field(default="", description="How their names begin; it is taken off.")
+    rename_weights: str = Field(default="", description="Their names' pattern: train_{}.")
+    rename_metrics: str = Field(default="", description="The metrics' pattern: eval/{}_loss.")
+    normalise: bool = Field(default=False, description="Rescale weights that do not sum to 1.")
+
+    def options(self) -> SwarmOptions:
+        """The same as the command line makes of its options."""
+        files = {name: _maybe(getattr(self, name)) for name in ("ratios", "metrics", "runs")}
+        return SwarmOptions.from_text(
+            **files,
+            objective=self.objective,
+            domains=self.domains,
+            weights_prefix=self.weights_prefix,
+            rename_weights=self.rename_weights,
+            rename_metrics=self.rename_metrics,
+            normalise=self.normalise,
+        )
+
+
+class Laws(Swarm):
     """What `mixture laws` is told."""
 
-    ratios: str = Field(description="CSV or parquet on this machine: runs and their weights.")
-    metrics: str = Field(description="The same runs and their metrics.")
-    objective: str = Field(description="Metric to lower, or several with commas.")
     test_ratios: str = Field(default="", description="Further runs; empty for none.")
     test_metrics: str = Field(default="", description="Their metrics.")
+    test_runs: str = Field(default="", description="Both in one table.")
     folds: int = Field(default=5, ge=2, description="Parts that are held out in turn.")
     seed: int = Field(default=0, description="Of the parts.")
 
@@ -269,15 +320,13 @@ class Laws(dg.Config):
 @desk
 def laws(config: Laws) -> Metadata:
     """Compare laws that predict a metric from the mixture. As `mixture laws`."""
-    answer = law_table.compare_laws(
-        _file(config.ratios),
-        _file(config.metrics),
-        config.objective,
-        test_ratios=_file(config.test_ratios) if config.test_ratios else None,
-        test_metrics=_file(config.test_metrics) if config.test_metrics else None,
-        n_folds=config.folds,
-        seed=config.seed,
+    swarm = config.options()
+    test = swarm.test_set(
+        ratios=_maybe(config.test_ratios),
+        metrics=_maybe(config.test_metrics),
+        runs=_maybe(config.test_runs),
     )
+    answer = law_table.compare_laws(swarm, test=test, n_folds=config.folds, seed=config.seed)
     return {
         "n_runs": answer["n_runs"],
         "n_domains": answer["n_domains"],
@@ -311,6 +360,10 @@ def extrapolate(config: Extrapolate) -> Metadata:
     }
 
 
+def _maybe(name: str) -> Path | None:
+    return _file(name) if name else None
+
+
 def _file(name: str) -> Path:
     path = Path(name).expanduser()
     if not path.is_file():
@@ -320,7 +373,7 @@ def _file(name: str) -> Path:
 
 verbs = [
     *(query, status, plan, propose, refit_prices),
-    *(history, why, diff),
+    *(history, why, diff, export),
     *(doctor, gc),
     *(ddo, laws, extrapolate),
 ]

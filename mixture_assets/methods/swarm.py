@@ -26,12 +26,24 @@ class Swarm:
     domains: tuple[str, ...]
     weights: Array  # (runs, domains), each row sums to 1
     metrics: Mapping[str, Array]  # name -> (runs,), in the metric's own unit
+    params: Array | None = None  # (runs,), parameters of the model; None where nothing says
+    tokens: Array | None = None  # (runs,), training tokens
+    seed: Array | None = None  # (runs,)
 
     @classmethod
     def of(
-        cls, mixtures: Mapping[str, Mapping[str, float]], metrics: Mapping[str, Mapping[str, float]]
+        cls,
+        mixtures: Mapping[str, Mapping[str, float]],
+        metrics: Mapping[str, Mapping[str, float]],
+        *,
+        settings: Mapping[str, Mapping[str, float]] | None = None,
     ) -> "Swarm":
         """From mappings run -> domain -> weight and run -> metric -> value.
+
+        Args:
+            mixtures: Weights, rescaled to sum to 1.
+            metrics: Lower being better.
+            settings: Run -> any of params, tokens and seed, the same ones for every run.
 
         Raises:
             MixtureError: Fewer than two runs, or runs that disagree on their domains or metrics.
@@ -46,7 +58,13 @@ class Swarm:
         weights = np.array([[mixtures[run][d] for d in domains] for run in runs], dtype=float)
         weights /= weights.sum(axis=1, keepdims=True)
         values = {n: np.array([metrics[run][n] for run in runs], dtype=float) for n in names}
-        return cls(runs=tuple(runs), domains=tuple(domains), weights=weights, metrics=values)
+        return cls(
+            runs=tuple(runs),
+            domains=tuple(domains),
+            weights=weights,
+            metrics=values,
+            **_settings(runs, settings or {}),
+        )
 
     def objective(self, names: Mapping[str, float] | Sequence[str]) -> Array:
         """The weighted mean of some metrics for every run, shape (runs,).
@@ -68,7 +86,25 @@ class Swarm:
         return np.asarray(np.sum(parts, axis=0), dtype=float)
 
     @property
+    def groups(self) -> NDArray[np.intp]:
+        """A number for each run, shape (runs,), the same for replicates.
+
+        Replicates have the same mixture, and the same params and tokens where these are known.
+        """
+        known = [x[:, None] for x in (self.params, self.tokens) if x is not None]
+        rows = np.concatenate([np.round(self.weights / _SLACK), *known], axis=1)
+        return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+    @property
     def constant(self) -> tuple[str, ...]:
         """Domains whose weight is the same in every run: nothing can be learned of them."""
         spread = np.ptp(self.weights, axis=0)
         return tuple(d for d, x in zip(self.domains, spread, strict=True) if x <= _SLACK)
+
+
+def _settings(runs: Sequence[str], settings: Mapping[str, Mapping[str, float]]) -> dict[str, Array]:
+    names = sorted(settings[runs[0]]) if settings else []
+    for run in runs if settings else ():
+        if sorted(settings[run]) != names or not set(names) <= {"params", "tokens", "seed"}:
+            raise MixtureError(f"run {run!r} says other things of how it was made than {runs[0]!r}")
+    return {n: np.array([settings[run][n] for run in runs], dtype=float) for n in names}

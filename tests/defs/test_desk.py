@@ -134,6 +134,7 @@ def test_every_setting_has_a_description():
             assert field.description, f"{verb.name}: {name}"
         with_settings += [verb.name.removeprefix("desk_")] if fields else []
     expected = {"query", "history", "why", "diff", "gc", "ddo", "laws", "extrapolate"}
+    expected |= {"export"}
     assert set(with_settings) == expected
 
 
@@ -166,6 +167,13 @@ def test_a_weight_is_explained_by_the_runs_that_it_rests_on(graph):
     ids = {run["run_id"] for fit in expected["fits"] for run in fit["runs"]}
     assert {row[1] for row in cells(found["runs"])[2:]} == ids
     assert len(ids) > 4
+
+
+def test_weights_are_exported_as_by_the_command(graph):
+    found = answer("export", graph.experiment, {"format": "toml"})
+    options = ("--format", "toml", "--experiment", str(graph.experiment))
+    assert found["text"] == told("export", *options)["text"]
+    assert found["notes"] == "none"
 
 
 def test_history_has_every_domain_of_the_proposal(graph):
