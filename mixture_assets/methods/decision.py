@@ -36,6 +36,8 @@ _Z = 1.6448536269514722  # 90 % of a normal lies within so many sd; 95 % lies be
 _LEAST_SHARE = 1e-6  # of natural, in relative entropy
 _LEAST_PRICE = 1e-9  # of the objective's spread: less is rounding
 _SAME = 1e-9  # of weight: runs of one mixture
+_LEAST_KL, _MOST_KL = 1e-6, 1e3  # of the objective's spread per nat: the optimum, and natural
+_BISECTIONS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What one bound costs: the fall of the predicted objective if it gave way by 0.01 of weight."""
+    """What one bound costs: how far the prediction falls if it gives way by 0.01 of weight."""
 
     what: str  # 'max_epochs = 4', 'cap', 'floor', 'sampled range', or the name of a group
     domain: str  # "" for a group
@@ -126,20 +128,23 @@ class _Case:
         self.spread = max(float(self.objective.std()), 1e-12)
 
     def decision(self) -> Decision:
+        """Everything, from the bare optimum on."""
+        predicted = self._held_out()
+        is_known = is_better_than_mean(predicted, self.objective, self.settings.seed)
         bare = minimise(self.fit.convex(), self.region).weights[0]
-        kl = self.settings.kl if self.settings.kl is not None else self._kl(bare)
+        bare_drawn = minimise(self.draws.convex(), self.region).weights
+        kl = self._kl(bare, bare_drawn, is_known)
         at = minimise(self._convex(self.fit, kl), self.region)
         drawn = minimise(self._convex(self.draws, kl), self.region).weights
         chosen = at.weights[0]
         gain = self._gain(chosen, drawn)
-        predicted = self._held_out()
-        verdict = self._verdict(gain, predicted)
         mixtures = self._mixtures(chosen, bare)
         noise_sd, source = self._noise()
         return Decision(
             mixture=_named(self.swarm, chosen),
-            interval=self._intervals(chosen, drawn),
-            verdict=verdict,
+            # where nothing is known, how far the optimum of the data's noise wanders
+            interval=self._intervals(chosen, drawn if is_known else bare_drawn),
+            verdict=_verdict(gain, is_known),
             gain=gain,
             predicted={name: self._value(w) for name, w in mixtures.items()},
             mixtures={name: _named(self.swarm, w) for name, w in mixtures.items()},
@@ -172,20 +177,21 @@ class _Case:
         sd = float(optimism.std())
         return Value(value=value, low=value - _Z * sd, high=value + _Z * sd)
 
-    def _kl(self, bare: Array) -> float:
+    def _kl(self, bare: Array, bare_drawn: Array, is_known: bool) -> float:
         """The penalty at which the proposal gives up one standard error of the bare gain."""
-        drawn = minimise(self.draws.convex(), self.region).weights
-        gain = self._gain(bare, drawn)
+        low, high = _LEAST_KL * self.spread, _MOST_KL * self.spread
+        if not is_known:
+            return high  # nothing speaks against natural
+        if self.settings.kl is not None:
+            return self.settings.kl
+        gain = self._gain(bare, bare_drawn)
         allowed = (gain.high - gain.low) / (2 * _Z)
         best = float(self.fit.value(bare[None])[0, 0])
-        low, high = 1e-6 * self.spread, 1e3 * self.spread
-        for _ in range(30):
+        for _ in range(_BISECTIONS):
             kl = math.sqrt(low * high)
             weights = minimise(self._convex(self.fit, kl), self.region).weights
-            if float(self.fit.value(weights)[0, 0]) - best <= allowed:
-                low = kl
-            else:
-                high = kl
+            is_close = float(self.fit.value(weights)[0, 0]) - best <= allowed
+            low, high = (kl, high) if is_close else (low, kl)
         return low
 
     def _held_out(self) -> Array:
@@ -195,17 +201,10 @@ class _Case:
         parts = [held_out(law, weights, values, folds) for values in self.fitted.values.T]
         return np.asarray(np.stack(parts, axis=1) @ self.fitted.shares)
 
-    def _verdict(self, gain: Value, predicted: Array) -> Verdict:
-        if not is_better_than_mean(predicted, self.objective, self.settings.seed):
-            return "not identifiable"
-        return "supported" if gain.low > 0 else "within noise"
-
     def _intervals(self, chosen: Array, drawn: Array) -> dict[str, tuple[float, float]]:
         low, high = np.percentile(drawn, [5, 95], axis=0)
         low, high = np.minimum(low, chosen), np.maximum(high, chosen)
-        return {
-            name: (float(low[i]), float(high[i])) for i, name in enumerate(self.swarm.domains)
-        }
+        return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.swarm.domains)}
 
     def _mixtures(self, chosen: Array, bare: Array) -> dict[str, Array]:
         simplex = Region.simplex(self.swarm.domains)
@@ -263,6 +262,12 @@ class _Case:
         if beyond:
             notes.append(f"weights outside what was run: {', '.join(beyond)}")
         return notes
+
+
+def _verdict(gain: Value, is_known: bool) -> Verdict:
+    if not is_known:
+        return "not identifiable"
+    return "supported" if gain.low > 0 else "within noise"
 
 
 def is_better_than_mean(predicted: Array, measured: Array, seed: int) -> bool:

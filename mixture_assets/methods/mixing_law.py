@@ -68,11 +68,11 @@ class ExponentialFit:
 
     def __call__(self, asked: Array) -> Array:
         """Predictions at (n, D) weights."""
-        return self.centre + self.spread * law(self.parameters[None], asked)[0]
+        return np.asarray(self.centre + self.spread * law(self.parameters[None], asked)[0])
 
     def slopes(self, asked: Array) -> Array:
         """Derivatives of the scaled law by k and s at (n, D) weights, (n, P)."""
-        return slopes(self.parameters[None], asked)[0]
+        return np.asarray(slopes(self.parameters[None], asked)[0])
 
     def penalty(self, n_runs: int) -> Array:
         """What the fit adds to its residuals, as a matrix on k and s, (D, P)."""

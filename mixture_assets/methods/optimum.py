@@ -15,10 +15,13 @@ Differs from the source:
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.region import Region
 from mixture_assets.methods.swarm import Array
+
+Mask = NDArray[np.bool_]
 
 _CENTRING = 0.3  # smaller closes the gap before the slopes balance, and the path is lost
 _TO_THE_WALL = 0.99
@@ -63,7 +66,7 @@ class Convex:
             curvature[:, diagonal, diagonal] += self.kl / np.maximum(weights, _TINY)
         return curvature
 
-    def restricted(self, free: Array, fixed: Array) -> "Convex":
+    def restricted(self, free: Mask, fixed: Array) -> "Convex":
         """The same as a function of the free domains, the others at the weights `fixed`."""
         power = np.minimum(self.exponent[:, :, ~free] @ fixed[~free], _LARGEST)
         return replace(
@@ -127,7 +130,7 @@ class _Bounds:
     n_rows: int  # groups
 
 
-def _without(region: Region, free: Array, fixed: Array) -> _Bounds:
+def _without(region: Region, free: Mask, fixed: Array) -> _Bounds:
     """The region as bounds on the free domains alone."""
     low, high = region.low[free], region.high[free]
     total = 1 - float(fixed[~free].sum())
@@ -149,9 +152,7 @@ def _follow(objective: Convex, bounds: _Bounds) -> tuple[Array, Array]:
     n_draws = len(objective.amplitude)
     w = np.tile(bounds.start, (n_draws, 1))
     scale = max(float(np.abs(objective.slope(w)).max()), _TINY)
-    objective = replace(
-        objective, amplitude=objective.amplitude / scale, kl=objective.kl / scale
-    )
+    objective = replace(objective, amplitude=objective.amplitude / scale, kl=objective.kl / scale)
     total = bounds.start.sum()
     slack = bounds.limit - w @ bounds.matrix.T
     of_groups = slice(slack.shape[1] - 2 * bounds.n_rows, None)
@@ -220,9 +221,12 @@ def _room(value: Array, change: Array) -> Array:
     return np.asarray(np.minimum(ratio.min(axis=1, keepdims=True), 1 / _TO_THE_WALL))
 
 
-def _snapped(weights: Array, at_low: Array, at_high: Array, region: Region) -> Array:
+def _snapped(weights: Array, at_low: Mask, at_high: Mask, region: Region) -> Array:
     """Weights that are a hair from a bound put on it; the largest free one takes the difference."""
-    low, high = np.broadcast_to(region.low, weights.shape), np.broadcast_to(region.high, weights.shape)
+    low, high = (
+        np.broadcast_to(region.low, weights.shape),
+        np.broadcast_to(region.high, weights.shape),
+    )
     put = np.where(at_low, low, np.where(at_high, high, weights))
     inside = np.where(at_low | at_high, -1.0, np.minimum(weights - low, high - weights))
     widest = inside.argmax(axis=1)

@@ -10,8 +10,9 @@ Shapes:
     B draws, R runs, M metrics, D domains, P = 1 + D parameters of one law.
 
 Differs from the source:
-    Each draw is fitted from the parameters of the fit to the runs alone, all draws side by side. The penalty's centre is drawn as well, from the prior that the penalty stands for: a
-    penalised fit to resampled noise alone is too sure of what it was never shown.
+    Each draw is fitted from the parameters of the fit to the runs alone, all draws side by side.
+    The penalty's centre is drawn as well, from the prior that the penalty stands for: a penalised
+    fit to resampled noise alone is too sure of what it was never shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,8 @@ class Laws:
     def value(self, weights: Array) -> Array:
         """The objective at (n, D) weights by every draw, (B, n)."""
         power = np.minimum(np.einsum("bmd,nd->bmn", self.exponent, weights), _LARGEST)
-        return self.constant[:, None] + np.einsum("bm,bmn->bn", self.amplitude, np.exp(power))
+        terms = np.einsum("bm,bmn->bn", self.amplitude, np.exp(power))
+        return np.asarray(self.constant[:, None] + terms)
 
     def own_value(self, weights: Array) -> Array:
         """Each draw at its own row of (B, D) weights, (B,)."""
@@ -48,9 +50,7 @@ class Laws:
 
     def convex(self, kl: float = 0.0, reference: Array | None = None) -> Convex:
         """As an objective to be minimised."""
-        return Convex(
-            amplitude=self.amplitude, exponent=self.exponent, kl=kl, reference=reference
-        )
+        return Convex(amplitude=self.amplitude, exponent=self.exponent, kl=kl, reference=reference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +109,7 @@ class FittedLaws:
         signs = rng.choice([-1.0, 1.0], size=(n_draws, len(self.weights)))
         prior = rng.standard_normal((n_draws, len(self.fits), self.weights.shape[1]))
         parameters = np.stack(
-            [
-                self._refitted(m, signs * grown[:, m], prior[:, m])
-                for m in range(len(self.fits))
-            ],
+            [self._refitted(m, signs * grown[:, m], prior[:, m]) for m in range(len(self.fits))],
             axis=1,
         )
         return self._laws(parameters)

@@ -73,7 +73,9 @@ def worst(laws: Laws, region: Region, starts: Array) -> Array:
         starts: (n, D) mixtures; those with the greatest predictions are climbed from.
     """
     predicted = laws.value(starts)[0]
-    found = [_climb(laws, region, starts[i]) for i in np.argsort(-predicted, kind="stable")[:_STARTS]]
+    found = [
+        _climb(laws, region, starts[i]) for i in np.argsort(-predicted, kind="stable")[:_STARTS]
+    ]
     values = laws.value(np.stack(found))[0]
     return found[int(values.argmax())]
 
