@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,12 +16,10 @@ from mixture_assets.cli.app import (
     print_table,
     say,
 )
+from mixture_assets.cli.proposals import show_proposal
 from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.files import atomic_path
 from mixture_assets.core.units import tokens_text
-
-if TYPE_CHECKING:
-    from mixture_assets.core.problem import Proposal
 
 
 @cli.command(epilog="Example: mixture demo")
@@ -74,7 +72,7 @@ def _run_until(experiment: Path | None, until: str, as_json: bool) -> None:
         say(summaries.run_line(workspace, run))
 
     if until == "weights":
-        _show_proposal(*pipeline.refit(workspace, corpus, say=say, on_settled=told), as_json)
+        show_proposal(*pipeline.refit(workspace, corpus, say=say, on_settled=told), as_json)
         return
     answer: dict[str, Any] = {"available_tokens": dict(corpus.available_tokens)}
     if until == "proxies":
@@ -175,31 +173,6 @@ def status(experiment: Path | None, as_json: bool) -> None:
         click.echo("no runs yet; next: mixture run")
 
 
-@cli.command(epilog="Example: mixture propose --json")
-@experiment_option
-@json_option
-def propose(experiment: Path | None, as_json: bool) -> None:
-    """Compute weights from the proxy runs that are done; train nothing."""
-    from mixture_assets import pipeline
-    from mixture_assets.corpus import build_corpus
-
-    workspace = open_workspace(experiment)
-    proposal_id, proposal = pipeline.propose(workspace, build_corpus(workspace))
-    pipeline.refresh_database(workspace)
-    _show_proposal(proposal_id, proposal, as_json)
-
-
-def _show_proposal(proposal_id: str, proposal: "Proposal", as_json: bool) -> None:
-    from mixture_assets import summaries
-
-    if as_json:
-        print_json(summaries.proposal_json(proposal_id, proposal))
-        return
-    print_table(*summaries.weight_table(proposal))
-    for note in proposal.notes:
-        click.echo(f"note: {note}")
-
-
 @cli.command(epilog="Example: mixture refit --way extend")
 @experiment_option
 @click.option(
@@ -225,7 +198,7 @@ def refit(experiment: Path | None, way: Any, as_json: bool) -> None:
             say=say,
             on_settled=lambda run: say(summaries.run_line(workspace, run)),
         )
-        _show_proposal(proposal_id, proposal, as_json)
+        show_proposal(proposal_id, proposal, as_json)
         return
     options = price(workspace, corpus)
     validity = run_validity(workspace, corpus, options)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.mixture import Mixture
@@ -34,8 +35,8 @@ Verdict = Literal["supported", "within noise", "not identifiable"]
 DEFAULT_LAW = "exponential"
 _Z = 1.6448536269514722  # 90 % of a normal lies within so many sd; 95 % lies below it
 _LEAST_SHARE = 1e-6  # of natural, in relative entropy
-_LEAST_PRICE = 1e-9  # of the objective's spread: less is rounding
-_SAME = 1e-9  # of weight: runs of one mixture
+_LEAST_PRICE = 1e-6  # of the objective's spread: less is rounding
+_SAME = 1e-9  # of weight
 _LEAST_KL, _MOST_KL = 1e-6, 1e3  # of the objective's spread per nat: the optimum, and natural
 _BISECTIONS = 30
 
@@ -246,7 +247,7 @@ class _Case:
         return tuple(sorted(prices, key=lambda p: (-p.per_percent, p.what, p.domain)))
 
     def _noise(self) -> tuple[float, Literal["replicates", "residuals"]]:
-        repeated = replicate_sd(self.swarm.weights, self.objective)
+        repeated = replicate_sd(self.swarm.groups, self.objective)
         if repeated is not None:
             return repeated, "replicates"
         return self.fitted.residual_sd, "residuals"
@@ -283,16 +284,14 @@ def is_better_than_mean(predicted: Array, measured: Array, seed: int) -> bool:
     return bool(better.mean() > _Z * sd / math.sqrt(len(better))) if sd > 0 else False
 
 
-def replicate_sd(weights: Array, values: Array) -> float | None:
-    """Pooled sd of values over runs of one mixture; None where no mixture was run twice."""
-    _, group = np.unique(np.round(weights / _SAME / 10), axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    counts = np.bincount(group)
-    means = np.bincount(group, weights=values) / counts
+def replicate_sd(groups: NDArray[np.intp], values: Array) -> float | None:
+    """Pooled sd of values within groups of runs; None where every run is alone in its own."""
+    counts = np.bincount(groups)
+    means = np.bincount(groups, weights=values) / counts
     freedom = int((counts - 1).sum())
     if freedom == 0:
         return None
-    return math.sqrt(float(((values - means[group]) ** 2).sum()) / freedom)
+    return math.sqrt(float(((values - means[groups]) ** 2).sum()) / freedom)
 
 
 def _region(swarm: Swarm, natural: Mixture, settings: Settings) -> Region:

@@ -1,7 +1,7 @@
 """Runs on known mixtures, with what came of each: all that a surrogate learns from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,22 @@ class Swarm:
             raise MixtureError(f"an objective is metrics with shares above 0, got {shares}")
         parts = [x / total * self.metrics[n] for n, x in sorted(shares.items())]
         return np.asarray(np.sum(parts, axis=0), dtype=float)
+
+    def subset(self, keep: NDArray[np.intp]) -> "Swarm":
+        """Some of the runs, by their places."""
+
+        def kept(values: Array | None) -> Array | None:
+            return None if values is None else values[keep]
+
+        return replace(
+            self,
+            runs=tuple(self.runs[i] for i in keep),
+            weights=self.weights[keep],
+            metrics={name: values[keep] for name, values in self.metrics.items()},
+            params=kept(self.params),
+            tokens=kept(self.tokens),
+            seed=kept(self.seed),
+        )
 
     @property
     def groups(self) -> NDArray[np.intp]:
