@@ -105,10 +105,10 @@ def decide(
         natural: What the gain is measured against; the mean of the runs' mixtures by default.
         settings: Constraints and how to choose.
     """
-    return _Case(swarm, shares, natural, settings or Settings()).decision()
+    return Case(swarm, shares, natural, settings or Settings()).decision()
 
 
-class _Case:
+class Case:
     """One swarm, one objective: everything that the parts of a decision share."""
 
     def __init__(
@@ -133,12 +133,12 @@ class _Case:
         predicted = self._held_out()
         is_known = is_better_than_mean(predicted, self.objective, self.settings.seed)
         bare = minimise(self.fit.convex(), self.region).weights[0]
-        bare_drawn = minimise(self.draws.convex(), self.region).weights
+        bare_drawn = self.optima()
         kl = self._kl(bare, bare_drawn, is_known)
         at = minimise(self._convex(self.fit, kl), self.region)
-        drawn = minimise(self._convex(self.draws, kl), self.region).weights
+        drawn = self.optima(kl)
         chosen = at.weights[0]
-        gain = self._gain(chosen, drawn)
+        gain = self.gain(chosen, drawn)
         mixtures = self._mixtures(chosen, bare)
         noise_sd, source = self._noise()
         return Decision(
@@ -166,14 +166,22 @@ class _Case:
         """Natural's value less that of (B, D) weights, each draw at its own."""
         return np.asarray(laws.value(self.nat[None])[:, 0] - laws.own_value(weights))
 
-    def _gain(self, chosen: Array, drawn: Array) -> Value:
-        """The chosen mixture's gain without the optimism of having been chosen by the same fit.
+    def optima(self, kl: float = 0.0) -> Array:
+        """Where each draw is least, (B, D)."""
+        return minimise(self._convex(self.draws, kl), self.region).weights
+
+    def optimism(self, drawn: Array) -> Array:
+        """What each draw says that its own (B, D) optimum gains, less what the fit says, (B,).
 
         A draw's optimum is as much too good in the draw's own eyes, compared with the fit that it
         was drawn from, as the fit's optimum is in the fit's, compared with the truth.
         """
         at_fit = self.fit.value(self.nat[None])[0, 0] - self.fit.value(drawn)[0]
-        optimism = self._gain_of(self.draws, drawn) - at_fit
+        return np.asarray(self._gain_of(self.draws, drawn) - at_fit)
+
+    def gain(self, chosen: Array, drawn: Array) -> Value:
+        """The chosen mixture's gain without the optimism of having been chosen by the same fit."""
+        optimism = self.optimism(drawn)
         value = float(self._gain_of(self.fit, chosen[None])[0] - optimism.mean())
         sd = float(optimism.std())
         return Value(value=value, low=value - _Z * sd, high=value + _Z * sd)
@@ -185,7 +193,7 @@ class _Case:
             return high  # nothing speaks against natural
         if self.settings.kl is not None:
             return self.settings.kl
-        gain = self._gain(bare, bare_drawn)
+        gain = self.gain(bare, bare_drawn)
         allowed = (gain.high - gain.low) / (2 * _Z)
         best = float(self.fit.value(bare[None])[0, 0])
         for _ in range(_BISECTIONS):
