@@ -1,6 +1,7 @@
 """`mixture`: the same steps without Dagster, one verb per step. Data on stdout, words on stderr."""
 
-from mixture_assets.cli import experiment, history, numbers, proposals, records  # each adds verbs
+# each adds its verbs
+from mixture_assets.cli import experiment, history, next_runs, numbers, proposals, records
 from mixture_assets.cli.app import cli, main
 
-__all__ = ["cli", "experiment", "history", "main", "numbers", "proposals", "records"]
+__all__ = ["cli", "experiment", "history", "main", "next_runs", "numbers", "proposals", "records"]

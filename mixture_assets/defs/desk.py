@@ -17,17 +17,21 @@ from mixture_assets.defs.steps import ending_well
 
 
 def desk(function: Callable[..., Metadata]) -> dg.JobDefinition:
-    """A job of one step that logs what the function returns as metadata of its output."""
+    """A job of one step that logs what the function returns as metadata of its output.
+
+    A last underscore, as in `next_`, is not part of the verb's name.
+    """
+    name = function.__name__.removesuffix("_")
 
     @functools.wraps(function)
     def answer(**arguments: Any) -> dg.Output[None]:
         return dg.Output(None, metadata=function(**arguments))
 
     answer.__annotations__ = function.__annotations__ | {"return": dg.Output[None]}
-    step = dg.op(out=dg.Out(dg.Nothing))(ending_well(answer))
+    step = dg.op(name=name, out=dg.Out(dg.Nothing))(ending_well(answer))
 
     @dg.job(
-        name=f"desk_{function.__name__}",
+        name=f"desk_{name}",
         description=function.__doc__,
         tags={"mixture/job": "desk"},
     )

@@ -15,6 +15,7 @@ from mixture_assets import (
     garbage,
     handover,
     law_table,
+    next_table,
     pipeline,
     prices,
     reasons,
@@ -24,6 +25,7 @@ from mixture_assets import (
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import bytes_text
 from mixture_assets.corpus import build_corpus
+from mixture_assets.decision_table import DecisionOptions
 from mixture_assets.defs.desk import desk, listed
 from mixture_assets.defs.metadata import Metadata, table
 from mixture_assets.defs.resources import Lab
@@ -336,6 +338,60 @@ def laws(config: Laws) -> Metadata:
     }
 
 
+class Next(Swarm):
+    """What `mixture next` is told."""
+
+    available: str = Field(default="", description="Tokens by domain, web=2e9,code=3e8; or a file.")
+    natural: str = Field(default="", description="Natural weights, where tokens are not told.")
+    budget: float = Field(default=0.0, ge=0, description="Tokens of the full run; 0: not told.")
+    max_epochs: float = Field(default=0.0, ge=0, description="Passes over any domain; 0: any.")
+    floor: str = Field(default="", description="Least weights: web=0.1,code=0.05; or a file.")
+    cap: str = Field(default="", description="Largest weights.")
+    groups: list[str] = Field(default=[], description="Bounds on sums: code+maths<=0.3")
+    protect: str = Field(default="", description="Domains that keep their natural weight.")
+    beyond_samples: bool = Field(default=False, description="Leave the range that the runs had.")
+    draws: int = Field(default=1000, ge=100, description="Draws behind the intervals.")
+    seed: int = Field(default=0, description="Of the draws and of the candidates.")
+    count: int = Field(default=8, ge=1, description="Runs to name.")
+    precision: float = Field(default=0.25, gt=0, description="Narrow enough, as share of the gain.")
+
+    def constraints(self) -> DecisionOptions:
+        """The same as the command line makes of its options."""
+        return DecisionOptions.from_text(
+            available=self.available,
+            natural=self.natural,
+            budget=self.budget or None,
+            max_epochs=self.max_epochs or None,
+            floor=self.floor,
+            cap=self.cap,
+            group=self.groups,
+            protect=self.protect,
+            beyond_samples=self.beyond_samples,
+            draws=self.draws,
+            seed=self.seed,
+        )
+
+
+@desk
+def next_(config: Next) -> Metadata:
+    """Name the proxy runs that would help most, and say when to stop. As `mixture next`."""
+    answer = next_table.plan_next(
+        config.options(),
+        config.constraints(),
+        n_runs=config.count,
+        precision=config.precision,
+    )
+    return {
+        "is_enough": answer["is_enough"],
+        "reason": answer["reason"],
+        "half_width": answer["half_width"],
+        "mixtures": table(*next_table.mixture_table(answer)),
+        "runs": table(*next_table.run_table(answer)),
+        "excluded": table(("run", "reason"), list(answer["excluded"].items())),
+        "notes": dg.MetadataValue.md("\n".join(f"- {n}" for n in answer["notes"]) or "none"),
+    }
+
+
 class Extrapolate(dg.Config):
     """What `mixture extrapolate` is told."""
 
@@ -375,5 +431,5 @@ verbs = [
     *(query, status, plan, propose, refit_prices),
     *(history, why, diff, export),
     *(doctor, gc),
-    *(ddo, laws, extrapolate),
+    *(ddo, laws, next_, extrapolate),
 ]

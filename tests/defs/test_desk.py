@@ -1,6 +1,7 @@
 """The verbs of the command line as jobs: the same answers, seen in an output's metadata."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_every_setting_has_a_description():
             assert field.description, f"{verb.name}: {name}"
         with_settings += [verb.name.removeprefix("desk_")] if fields else []
     expected = {"query", "history", "why", "diff", "gc", "ddo", "laws", "extrapolate"}
-    expected |= {"export"}
+    expected |= {"export", "next"}
     assert set(with_settings) == expected
 
 
@@ -153,6 +154,22 @@ def test_laws_are_compared_as_by_the_command(tiny, tmp_path):
     shown = [row[0] for row in cells(found["laws"])[2:]]
     assert shown[0] == expected["best"]
     assert set(shown) == expected["laws"].keys()
+
+
+def test_runs_are_named_as_by_the_command(tiny, tmp_path):
+    path = tmp_path / "runs.csv"
+    rows = [
+        f"r{i},{i / 15},{1 - i / 15},{2 + math.exp(-2 * i / 15) + i % 3 / 9}" for i in range(16)
+    ]
+    path.write_text("\n".join(["run,a,b,loss", *rows]))
+    config = {"runs": str(path), "objective": "loss", "domains": "a,b", "cap": "a=0.9"}
+    found = answer("next", tiny, config | {"count": 3, "draws": 100})
+    options = ("--runs", str(path), "--objective", "loss", "--domains", "a,b", "--cap", "a=0.9")
+    expected = told("next", *options, "--count", "3", "--draws", "100")
+    assert found["reason"] == expected["reason"]
+    shown = [(row[0], row[2]) for row in cells(found["runs"])[2:]]
+    assert shown == [(r["run"], f"+- {r['half_width']:.4g}") for r in expected["runs"]]
+    assert len(shown) == 3
 
 
 def test_every_verb_of_the_command_line_that_asks_is_on_the_desk():
