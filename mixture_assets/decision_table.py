@@ -13,7 +13,13 @@ from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError, quoted
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.units import tokens_text
-from mixture_assets.methods.decision import DEFAULT_LAW, Decision, Settings, decide
+from mixture_assets.methods.decision import (
+    DEFAULT_LAW,
+    Decision,
+    Settings,
+    decide,
+    sentence,
+)
 from mixture_assets.methods.laws import MIN_RUNS
 from mixture_assets.methods.region import Limits
 from mixture_assets.methods.swarm import Swarm
@@ -276,20 +282,6 @@ def _digest(runs: Swarm, swarm: SwarmOptions, options: DecisionOptions) -> str:
             "law": DEFAULT_LAW,
         }
     )
-
-
-def sentence(decision: Decision) -> str:
-    """The verdict, for people."""
-    gain = decision.gain
-    if decision.verdict == "not identifiable":
-        return (
-            "not identifiable: the law predicts held-out runs no better than their mean, so "
-            "natural is proposed; `mixture next` names runs that would help"
-        )
-    range_ = f"{gain.value:.4g} (90 % interval {gain.low:.4g} to {gain.high:.4g})"
-    if decision.verdict == "within noise":
-        return f"within noise: natural is as good; predicted gain {range_}"
-    return f"supported: the objective is predicted to fall by {range_} against natural"
 
 
 def lines(answer: Mapping[str, Any]) -> list[str]:

@@ -62,8 +62,10 @@ class TokenizerSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ProxySpec:
-    """The proxy runs: DDO at one or two scales."""
+    """The proxy runs: DDO at one or two scales, or a swarm of random mixtures."""
 
+    method: Literal["ddo", "swarm"] = "ddo"  # ddo at two scales is AutoScale
+    swarm_runs: int = 32  # mixtures of a swarm, each as long as the last of budgets_tokens
     budgets_tokens: tuple[int, ...] = (300_000, 900_000)  # base run of each scale
     grow: float = 3.0
     shrink: float = 0.2

@@ -31,6 +31,7 @@ from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.base import losses_of, proposal
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.fit import DDOFit
+from mixture_assets.methods.random_swarm import RandomSwarm
 
 GROUP = "(unchanged)"  # no domain can have this name
 
@@ -44,7 +45,7 @@ class Reuse:
     """
 
     frozen: Mapping[str, float]  # domain -> weight in an earlier mixture; only ratios count
-    inner: DDO | AutoScale
+    inner: DDO | AutoScale | RandomSwarm
 
     def plan(self, problem: Problem) -> list[ProxyRun]:
         """The inner method's runs, the group unfolded; none where there is nothing to search."""
