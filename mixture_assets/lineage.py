@@ -123,7 +123,17 @@ def proposal_rows(
     rows["edge"] += [
         _edge(f"{proposal_id}:{d}", f"{reused_from}:{d}", "reused") for d in sorted(reused)
     ]
+    if not proposal.fits and runs:
+        _add_law(rows, proposal_id, sorted(proposal.mixture), sorted(set(runs.values())))
     return rows
+
+
+def _add_law(rows: Rows, proposal_id: str, domains: Sequence[str], runs: Sequence[str]) -> None:
+    """One law through a whole swarm: every weight rests on it, and it on every run."""
+    fit_id = digest([proposal_id, "law"])
+    rows["fit"].append({"fit_id": fit_id, "proposal_id": proposal_id, "domain": "", "scale": "law"})
+    rows["edge"] += [_edge(f"{proposal_id}:{d}", fit_id, "fit") for d in domains]
+    rows["edge"] += [_edge(fit_id, run_id, "proxy_run") for run_id in runs]
 
 
 def corpus_inputs(tokenizer: str, domains: Mapping[str, DomainTokens]) -> Inputs:

@@ -104,12 +104,10 @@ def _print_weight(found: dict[str, Any]) -> None:
 
 
 def _print_fit(fit: dict[str, Any]) -> None:
-    curve = ", ".join(f"{k} {_number(fit[k])}" for k in "abc")
-    click.echo(
-        f"\n{fit['scale']} scale: (x + a)^-b + c with {curve}; best at {fit['optimum']:.3g} x "
-        f"{tokens_text(fit['base_tokens'])} tokens; residual {_number(fit['residual_sd'])} of the "
-        f"base, {fit['degrees_of_freedom']} degrees of freedom"
-    )
+    if fit["optimum"] is None:
+        click.echo(f"\none law through {len(fit['runs'])} runs of random mixtures")
+    else:
+        _print_curve(fit)
     header = ("run", "label", "status", "x", "objective", "loss (nats)", "FLOPs")
     rows = [
         (
@@ -124,6 +122,15 @@ def _print_fit(fit: dict[str, Any]) -> None:
         for run in fit["runs"]
     ]
     print_table(header, rows)
+
+
+def _print_curve(fit: dict[str, Any]) -> None:
+    curve = ", ".join(f"{k} {_number(fit[k])}" for k in "abc")
+    click.echo(
+        f"\n{fit['scale']} scale: (x + a)^-b + c with {curve}; best at {fit['optimum']:.3g} x "
+        f"{tokens_text(fit['base_tokens'])} tokens; residual {_number(fit['residual_sd'])} of the "
+        f"base, {fit['degrees_of_freedom']} degrees of freedom"
+    )
 
 
 def _print_data(domain: str, found: dict[str, Any]) -> None:

@@ -116,7 +116,7 @@ CREATE TABLE evaluation (       -- validation loss of a domain at a step
     is_final BOOLEAN,           -- from result.json or losses/*.json: a number that counts
     PRIMARY KEY (run_id, step, domain, validation_id, metric_version)
 );
-CREATE TABLE fit (              -- objective against one domain's amount
+CREATE TABLE fit (              -- objective against one domain's amount, or a swarm's law
     fit_id VARCHAR,
     proposal_id VARCHAR,
     domain VARCHAR,
