@@ -10,14 +10,33 @@ from mixture_assets.cli.app import cli, json_option, print_json, print_table
 
 @cli.command(epilog="Example: mixture ddo runs.csv --objective val_ppl_avg --floor 0.2 --json")
 @click.argument("runs", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--objective", required=True, help="Column with the number to lower.")
+@click.option(
+    "--objective", required=True, help="Column with the number to lower; several with commas."
+)
 @click.option("--floor", default=0.2, show_default=True, help="Least multiple of the base amount.")
+@click.option(
+    "--fit",
+    type=click.Choice(["three_point", "joint"]),
+    default="three_point",
+    show_default=True,
+    help="A curve for each domain, or one law for each column over all runs.",
+)
+@click.option(
+    "--read",
+    "readings",
+    multiple=True,
+    metavar="TEXT=FACTOR",
+    help="What a cell of the column factor stands for, e.g. 0.2=1/3; may repeat.",
+)
 @json_option
-def ddo(runs: Path, objective: str, floor: float, as_json: bool) -> None:
+def ddo(
+    runs: Path, objective: str, floor: float, fit: Any, readings: tuple[str, ...], as_json: bool
+) -> None:
     """Fit and allocate from your own runs (columns: domain, factor, and the objective)."""
     from mixture_assets.tables import ddo_from_csv, ddo_table
 
-    answer = ddo_from_csv(runs, objective=objective, floor=floor)
+    read = {text: factor for text, _, factor in (reading.partition("=") for reading in readings)}
+    answer = ddo_from_csv(runs, objective=objective, floor=floor, fit=fit, read=read)
     if as_json:
         print_json(answer)
         return

@@ -9,6 +9,7 @@ Units:
     All amounts are in tokens.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,13 +27,16 @@ from mixture_assets.methods.base import losses_of, proposal
 from mixture_assets.methods.constraints import constrain
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.fit import DDOFit
+from mixture_assets.methods.joint import fit_joint, runs_over_scales
 from mixture_assets.methods.notes import extrapolation_notes, fit_notes, floor_notes
 from mixture_assets.methods.uncertainty import bootstrap_intervals
 
 Rule = Literal["safe", "paper"]
+SearchRule = Literal["safe", "paper", "additive"]
 
 _AT_FLOOR = 1.01  # typed numbers are rounded, and a hair above the floor is still the floor
 _LEAST_T = -1.0  # as far below the small scale as the large one is above it
+_NO_CHANGE = 1e-20  # squared, of log tokens: rounding
 _LEAST_GROWTH = 0.5  # of the whole budget's growth in logs; below, the rest is not followed
 
 
@@ -47,6 +51,7 @@ class Extrapolation:
     grown: Sequence[str]  # domains at their floor at the small scale, above it at the large one
     held: Sequence[str]  # domains that keep their larger-scale weight
     extrapolation_factor: float  # budget over the larger scale's tokens
+    r2: Mapping[str, float | None]  # of log tokens on t, three scales or more; None: no change
 
     def to_json(self) -> dict[str, object]:
         """What `mixture extrapolate --json` prints."""
@@ -57,6 +62,7 @@ class Extrapolation:
             "at_floor": list(self.at_floor),
             "held": list(self.held),
             "extrapolation_factor": self.extrapolation_factor,
+            "r2": dict(self.r2),
         }
 
 
@@ -92,61 +98,121 @@ def extrapolate(
         also keep their larger-scale weight: those without tokens at a scale, and all, where
         the rest together grew by less than the square root of the whole.
     """
+    return extrapolate_scales([small, large], budget_tokens=budget_tokens, rule=rule, floor=floor)
+
+
+def extrapolate_scales(
+    scales: Sequence[Mapping[str, float]],
+    *,
+    budget_tokens: float,
+    rule: Rule = "safe",
+    floor: float = 0.2,
+) -> Extrapolation:
+    """Predict the best mixture at `budget_tokens` from the best token counts at many scales.
+
+    With s_j = log(T_j / T_first) / log(T_last / T_first), T_j the total of scale j, every domain
+    follows log N_i(t) = p_i + q_i t, by least squares of its log tokens on s_j. Two scales give
+    `extrapolate`. The t for a budget again solves sum_i N_i(t) = budget_tokens.
+
+    Args:
+        scales: Best tokens by domain, two or more, the smallest scale first.
+        budget_tokens: See `extrapolate`, and so for the rest. A domain that was at its floor at
+            any scale but the largest, and is above it there, grew out of it.
+        rule: See `extrapolate`.
+        floor: See `extrapolate`.
+
+    Differs from the source:
+        The paper fits its figure's line through three scales and extrapolates from two.
+    """
     if not 0 <= floor < 1:
         raise MixtureError(f"floor must be in [0, 1), got {floor:g}", hint="the paper has 0.2")
-    total_small, total_large = _check_scales(small, large, budget_tokens, rule)
-    names, share = sorted(small), floor / len(small) * _AT_FLOOR
-    low_small = {n for n in names if small[n] <= share * total_small}
-    low_large = {n for n in names if large[n] <= share * total_large}
-    empty = {n for n in names if min(small[n], large[n]) == 0}
+    totals = _check_scales(scales, budget_tokens, rule)
+    first, last = scales[0], scales[-1]
+    names, share = sorted(last), floor / len(last) * _AT_FLOOR
+    low = [{n for n in names if s[n] <= share * t} for s, t in zip(scales, totals, strict=True)]
+    empty = {n for n in names if min(s[n] for s in scales) == 0}
     if empty and rule == "paper":
         raise MixtureError(
-            f"the paper's rule needs tokens in every domain at both scales, "
+            f"the paper's rule needs tokens in every domain at every scale, "
             f"{shortlist(empty)} has none",
             hint="find the optima under a floor above 0, or use rule = 'safe'",
         )
-    grown = low_small - low_large
-    held = grown if rule == "safe" and budget_tokens > total_large else set()
+    grown = set().union(*low[:-1]) - low[-1]
+    held = grown if rule == "safe" and budget_tokens > totals[-1] else set()
     free = [n for n in names if n not in held | empty]
-    if (held or empty) and not _grows(free, small, large):
+    if (held or empty) and not _grows(free, first, last):
         held, free = set(names), []
-    fixed = {n: large[n] / total_large * budget_tokens for n in names if n not in free}
-    t, followed = _follow(free, small, large, budget_tokens - math.fsum(fixed.values()))
+    fixed = {n: last[n] / totals[-1] * budget_tokens for n in names if n not in free}
+    lines = {n: _line([s[n] for s in scales], totals) for n in names if n not in empty}
+    t, followed = _follow({n: lines[n] for n in free}, budget_tokens - math.fsum(fixed.values()))
     tokens = {n: {**fixed, **followed}[n] for n in names}
     return Extrapolation(
         weights=Mixture.proportional_to(tokens),
         t=t,
         tokens=tokens,
-        at_floor=sorted(low_small | low_large),
+        at_floor=sorted(set().union(*low)),
         grown=sorted(grown),
         held=sorted(held),
-        extrapolation_factor=budget_tokens / total_large,
+        extrapolation_factor=budget_tokens / totals[-1],
+        r2={n: line.r2 for n, line in lines.items()} if len(scales) > 2 else {},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """Log tokens of a domain: start + t rate."""
+
+    start: float
+    rate: float
+    r2: float | None  # None where the tokens do not change
+
+
+def _line(tokens_J: Sequence[float], totals_J: Sequence[float]) -> _Line:
+    """Least squares of log tokens on how far each scale is from the first to the last."""
+    way_J = np.log(np.array(totals_J) / totals_J[0]) / math.log(totals_J[-1] / totals_J[0])
+    log_J = np.log(tokens_J)
+    from_J, above_J = way_J - way_J.mean(), log_J - log_J.mean()
+    rate = float(from_J @ above_J / (from_J @ from_J))
+    gap_J = above_J - rate * from_J
+    spread = float(above_J @ above_J)
+    return _Line(
+        start=float(log_J.mean() - rate * way_J.mean()),
+        rate=rate,
+        r2=1 - float(gap_J @ gap_J) / spread if spread > _NO_CHANGE else None,
     )
 
 
 def _check_scales(
-    small: Mapping[str, float], large: Mapping[str, float], budget_tokens: float, rule: str
-) -> tuple[float, float]:
+    scales: Sequence[Mapping[str, float]], budget_tokens: float, rule: str
+) -> list[float]:
     if rule not in ("safe", "paper"):
         raise MixtureError(f"rule must be 'safe' or 'paper', got {rule!r}")
-    if small.keys() != large.keys():
+    if len(scales) < 2:
         raise MixtureError(
-            f"the two scales disagree on domains: {shortlist(small.keys() ^ large.keys())} "
-            "in only one of them",
-            hint="refit DDO on the same domains at both scales",
+            f"a trend needs two scales or more, got {len(scales)}",
+            hint="run DDO at a larger scale too",
         )
-    bad = [n for n in small if not all(math.isfinite(s[n]) and s[n] >= 0 for s in (small, large))]
+    names = set().union(*scales)
+    odd = {n for n in names if any(n not in s for s in scales)}
+    if odd:
+        raise MixtureError(
+            f"the {'two ' if len(scales) == 2 else ''}scales disagree on domains: "
+            f"{shortlist(odd)} in only {'one' if len(scales) == 2 else 'some'} of them",
+            hint="refit DDO on the same domains at all scales",
+        )
+    bad = [n for n in names if not all(math.isfinite(s[n]) and s[n] >= 0 for s in scales)]
     if bad:
         raise MixtureError(f"tokens must be finite and >= 0, not so for {shortlist(bad)}")
     if not (math.isfinite(budget_tokens) and budget_tokens > 0):
         raise MixtureError(f"the budget must be above 0 tokens, got {budget_tokens:g}")
-    totals = math.fsum(small.values()), math.fsum(large.values())
-    if not 0 < totals[0] < totals[1]:
-        raise MixtureError(
-            f"the larger scale must have more tokens than the smaller one, "
-            f"got {tokens_text(totals[0])} and then {tokens_text(totals[1])}",
-            hint="swap them, or run DDO at a larger scale",
-        )
+    totals = [math.fsum(s.values()) for s in scales]
+    for smaller, larger in itertools.pairwise(totals):
+        if not 0 < smaller < larger:
+            raise MixtureError(
+                f"the larger scale must have more tokens than the smaller one, "
+                f"got {tokens_text(smaller)} and then {tokens_text(larger)}",
+                hint="swap them, or run DDO at a larger scale",
+            )
     return totals
 
 
@@ -161,14 +227,13 @@ def _grows(free: Sequence[str], small: Mapping[str, float], large: Mapping[str, 
     return growth(free) >= _LEAST_GROWTH * growth(list(small))
 
 
-def _follow(
-    names: Sequence[str], small: Mapping[str, float], large: Mapping[str, float], total: float
-) -> tuple[float, dict[str, float]]:
+def _follow(lines: Mapping[str, _Line], total: float) -> tuple[float, dict[str, float]]:
     """The t, and tokens by domain, at which geometric progressions add up to `total`."""
-    if not names:
+    if not lines:
         return 1.0, {}
-    start_D = np.log([small[n] for n in names])
-    rate_D = np.log([large[n] for n in names]) - start_D
+    names = list(lines)
+    start_D = np.array([lines[n].start for n in names])
+    rate_D = np.array([lines[n].rate for n in names])
 
     def surplus(t: float) -> float:  # convex in t
         return float(logsumexp(start_D + t * rate_D)) - math.log(total)
@@ -177,8 +242,16 @@ def _follow(
         line_D = start_D + t * rate_D
         return float(np.exp(line_D - logsumexp(line_D)) @ rate_D)
 
+    if rate_D.max() <= 0:  # possible for lines through three scales or more only
+        raise MixtureError(
+            "no domain's best tokens grow from scale to scale, so no trend reaches the budget",
+            hint="use two scales, or the largest scale's optimum itself",
+        )
     # domains that shrink can make the sum fall at first: start where it rises
-    low = _LEAST_T if slope(_LEAST_T) >= 0 else float(brentq(slope, _LEAST_T, 1.0))
+    rising = 1.0
+    while slope(rising) < 0:
+        rising *= 2
+    low = _LEAST_T if slope(_LEAST_T) >= 0 else float(brentq(slope, _LEAST_T, rising))
     if surplus(low) > 0:
         least = math.exp(math.log(total) + surplus(low))
         raise MixtureError(
@@ -186,7 +259,7 @@ def _follow(
             f"the rule reaches down to {tokens_text(least)}",
             hint="use the small scale's optimum itself",
         )
-    high = 2.0
+    high = 2.0 * rising
     while surplus(high) < 0:
         high *= 2
     t = float(brentq(surplus, low, high, xtol=1e-14, rtol=1e-14))
@@ -197,16 +270,21 @@ def _follow(
 
 @dataclass(frozen=True, kw_only=True)
 class AutoScale:
-    """DDO at two scales, then `extrapolate`.
+    """DDO at two scales, then `extrapolate`, or one law over the runs of both.
+
+    Rule 'additive' extrapolates no optimum: it fits `additive`'s law to all runs of both scales,
+    each domain's loss apart, and allocates the full budget with it. A floor cannot fool it, since
+    none enters the fit; the floor bounds the answer only.
 
     Differs from the source:
         See `DDO` and `extrapolate`. Intervals come from a parametric bootstrap over the noise
-        measured between seeds, and epoch caps apply; the paper has neither.
+        measured between seeds (rule 'additive': over what its laws leave unexplained), and epoch
+        caps apply; the paper has neither, and no rule 'additive'.
     """
 
     small: DDO
     large: DDO
-    rule: Rule = "safe"
+    rule: SearchRule = "safe"
     bootstrap: int = 200  # draws behind the intervals
     seed: int = 0  # of the draws
 
@@ -247,6 +325,8 @@ class AutoScale:
         # asked for both scales at once, so that a message names all missing runs
         losses_of(self.labels(problem), results, method="autoscale")
         small, large = (design.fit(problem, results) for design in self.scales)
+        if self.rule == "additive":
+            return self._by_law(problem, results, small, large)
         carried = self._carry(small, large, problem)
         return proposal(
             problem,
@@ -263,12 +343,44 @@ class AutoScale:
             notes=self._notes(small, large, carried, problem),
         )
 
+    def _by_law(
+        self, problem: Problem, results: Sequence[ProxyResult], small: DDOFit, large: DDOFit
+    ) -> Proposal:
+        """Weights from one additive law for each metric, over the runs of both scales."""
+        runs = runs_over_scales([d.plan(problem) for d in self.scales], problem, results)
+        total = problem.budget_tokens / large.curves[0].base_tokens
+        floor = self.large.floor * total / len(problem.domains)
+        fit = fit_joint(runs, total=total, floor=floor)
+
+        def draw(rng: np.random.Generator) -> Mixture:
+            moved = runs.redrawn(fit.laws, rng)
+            again = fit_joint(moved, total=total, floor=floor, start=fit.laws)
+            return constrain(again.weights, problem)[0]
+
+        factor = problem.budget_tokens / self.large.base_tokens
+        return proposal(
+            problem,
+            method="autoscale",
+            mixture=fit.weights,
+            interval=bootstrap_intervals(draw, draws=self.bootstrap, seed=self.seed),
+            at_floor=fit.at_floor,
+            not_improving=fit.not_improving,
+            extrapolation_factor=factor,
+            noise_sd=large.noise_sd,
+            optima_tokens={"small": small.tokens, "large": large.tokens},
+            fits=(*small.curves, *large.curves),
+            notes=(
+                *fit_notes([*small.curves, *large.curves], large.noise_sd),
+                *extrapolation_notes(factor),
+            ),
+        )
+
     def _carry(self, small: DDOFit, large: DDOFit, problem: Problem) -> Extrapolation:
         return extrapolate(
             small.tokens,
             large.tokens,
             budget_tokens=problem.budget_tokens,
-            rule=self.rule,
+            rule="paper" if self.rule == "paper" else "safe",
             floor=self.large.floor,
         )
 

@@ -191,6 +191,11 @@ def ddo_from_table(rows: Sequence[Row], *, floor: float = 0.2) -> DDOFit:
             did to all of them is taken out, as far as the repeats can tell.
         floor: Least amount of any domain, in multiples of its base amount.
     """
+    return fit_trials(checked_trials(rows, floor=floor), floor=floor)
+
+
+def checked_trials(rows: Sequence[Row], *, floor: float) -> list[Trial]:
+    """Rows of `ddo_from_table` as trials, or MixtureError if they are no design of DDO."""
     if not 0 <= floor < 1:
         raise MixtureError(f"floor must be in [0, 1), got {floor:g}", hint="the paper has 0.2")
     trials = list(_checked(rows))
@@ -213,7 +218,7 @@ def ddo_from_table(rows: Sequence[Row], *, floor: float = 0.2) -> DDOFit:
                 "a curve needs two factors besides the base run",
                 hint="add a run with less of it, e.g. 0.2, and one with more, e.g. 3",
             )
-    return fit_trials(trials, floor=floor)
+    return trials
 
 
 def _checked(rows: Sequence[Row]) -> Iterator[Trial]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.problem import CurveFit
 from mixture_assets.methods.allocate import allocate
-from mixture_assets.methods.blocks import Blocks, fit_blocks
+from mixture_assets.methods.blocks import fit_blocks
 from mixture_assets.methods.curves import STARTS, Curve, fit_curve, improves
 
 
@@ -107,8 +107,7 @@ def fit_trials(
         starts: Where the search for a curve begins, by domain.
         alone: Domains that the base runs lack, so that no base run stands for their factor 1.
     """
-    blocks = _blocks(trials)
-    level = [replace(t, objective=t.objective - blocks.effect.get(t.seed, 0.0)) for t in trials]
+    level, noise_sd = without_seeds(trials)
     ordered = sorted(level, key=lambda t: (t.domain or "", t.factor, t.objective))
     base = [t for t in ordered if t.domain is None]
     base_objective = math.fsum(t.objective for t in base) / len(base)
@@ -141,13 +140,16 @@ def fit_trials(
             )
             for domain in sorted(own)
         ],
-        noise_sd=blocks.noise_sd,
+        noise_sd=noise_sd,
         base_objective=base_objective,
     )
 
 
-def _blocks(trials: Sequence[Trial]) -> Blocks:
-    """Noise and seed effects from the runs, each counted once whatever it stands for."""
+def without_seeds(trials: Sequence[Trial]) -> tuple[list[Trial], float | None]:
+    """Trials with the effect of their seed taken out, and the noise that is left in one run.
+
+    A run that stands for several trials counts once.
+    """
     ordered = sorted(
         trials, key=lambda t: (t.domain or "", t.factor, t.seed, t.objective, t.run_digest)
     )
@@ -155,11 +157,13 @@ def _blocks(trials: Sequence[Trial]) -> Blocks:
     for i, trial in enumerate(ordered):
         seen.setdefault(trial.run_digest or i, trial)
     once = list(seen.values())
-    return fit_blocks(
+    blocks = fit_blocks(
         [(t.domain, t.factor) for t in once],
         [t.seed for t in once],
         [t.objective for t in once],
     )
+    level = [replace(t, objective=t.objective - blocks.effect.get(t.seed, 0.0)) for t in trials]
+    return level, blocks.noise_sd
 
 
 def _curve(points: Sequence[tuple[float, float]], starts: Sequence[Curve]) -> Curve | None:
