@@ -12,8 +12,8 @@ from typing import Any, Literal
 from mixture_assets.core.errors import MixtureError, quoted, shortlist
 from mixture_assets.core.names import nearest
 from mixture_assets.core.units import tokens_text
-from mixture_assets.methods.autoscale import Rule, extrapolate_scales
 from mixture_assets.methods.ddo import ddo_from_table
+from mixture_assets.methods.extrapolate import Rule, extrapolate_scales
 from mixture_assets.methods.joint import JointRow, joint_from_table
 
 Fit = Literal["three_point", "joint"]

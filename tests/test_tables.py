@@ -223,7 +223,7 @@ def test_a_mistake_in_the_json_is_one_line(tmp_path, text, message):
 
 
 def test_scales_in_any_order_are_one_answer(tmp_path):
-    scales = [{"a": 10, "b": 20}, {"a": 50, "b": 60}, {"a": 200, "b": 150}]
+    scales = [{"a": 10, "b": 20}, {"a": 50, "b": 30}, {"a": 200, "b": 150}]
     path, answers = tmp_path / "optima.json", []
     for order in (scales, scales[::-1]):
         path.write_text(json.dumps({"scales": order}))
@@ -231,6 +231,9 @@ def test_scales_in_any_order_are_one_answer(tmp_path):
     assert answers[0] == answers[1]
     assert answers[0]["r2"].keys() == {"a", "b"}
     assert all(0.9 < r2 <= 1 for r2 in answers[0]["r2"].values())
+    shown = invoke("extrapolate", path, "--tokens", "900").output
+    worst = min(answers[0]["r2"].values())
+    assert f"R2 of the lines through the scales: {worst:.3f} or more" in shown
 
 
 def test_a_budget_far_below_the_scales_is_named(tmp_path):

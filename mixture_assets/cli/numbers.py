@@ -50,7 +50,7 @@ def ddo(
 @click.option("--floor", default=0.2, show_default=True, help="Of the uniform share, as in DDO.")
 @json_option
 def extrapolate(optima: Path, tokens: float, rule: Any, floor: float, as_json: bool) -> None:
-    """Carry best tokens per domain from two scales to a training budget (AutoScale)."""
+    """Carry best tokens per domain from two scales or more to a training budget (AutoScale)."""
     from mixture_assets.tables import extrapolate_from_json, extrapolate_table
 
     answer = extrapolate_from_json(optima, budget_tokens=tokens, rule=rule, floor=floor)
@@ -60,6 +60,10 @@ def extrapolate(optima: Path, tokens: float, rule: Any, floor: float, as_json: b
     print_table(*extrapolate_table(answer))
     if answer["held"]:
         click.echo(f"held at their larger-scale weight: {', '.join(answer['held'])}")
+    known = {name: r2 for name, r2 in answer["r2"].items() if r2 is not None}
+    if known:
+        worst = min(known, key=lambda name: known[name])
+        click.echo(f"R2 of the lines through the scales: {known[worst]:.3f} or more ({worst!r})")
 
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -9,9 +9,10 @@ from scipy.optimize import brentq, minimize
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.problem import Objective, Problem, ProxyResult
-from mixture_assets.methods.autoscale import AutoScale, extrapolate, extrapolate_scales
+from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.extend import ExtendedDDO
+from mixture_assets.methods.extrapolate import extrapolate, extrapolate_scales
 from tests.methods.conftest import DOMAINS, named, toy_loss
 
 # AutoScale_example.ipynb: totals of steps 1 to 4, billions of tokens
