@@ -37,6 +37,7 @@ _FLAT = 0.05  # b where the search begins for a domain that does not lower the m
 _CURVE_AMOUNTS = 3  # that a curve needs
 _FREE_SIZE = 4  # amounts of a domain that tell its size from its power
 _NEAR = 1e-4  # relative change of the squared error that ends a search begun near its end
+_TINY = 1e-300
 _HALVINGS = 60  # of an interval of amounts, to the last bit
 
 
@@ -217,10 +218,14 @@ def best_amounts(
         for part in ("a", "b", "size")
     )
 
+    scale_KD = np.log(w_K1 * size_KD * b_KD)
+
     def log_gain(x_D: FloatArray) -> FloatArray:
-        gain_KD = w_K1 * size_KD * b_KD * (x_D + a_KD) ** -(b_KD + 1)
-        log_D: FloatArray = np.log(gain_KD.sum(axis=0))
-        return log_D
+        # nearer to -a than was tried the gain has no bound: an amount goes no lower than that
+        log_KD = scale_KD - (b_KD + 1) * np.log(np.maximum(x_D + a_KD, _TINY))
+        most_D: FloatArray = log_KD.max(axis=0)
+        total_D: FloatArray = most_D + np.log(np.exp(log_KD - most_D).sum(axis=0))
+        return total_D
 
     def amounts(log_g: float) -> FloatArray:
         low_D, high_D = np.full(len(names), floor), np.full(len(names), total)
@@ -232,5 +237,7 @@ def best_amounts(
 
     least = float(log_gain(np.full(len(names), total)).min()) - 1
     most = float(log_gain(np.full(len(names), floor)).max()) + 1
-    log_g = brentq(lambda g: float(amounts(g).sum()) - total, least, most, xtol=1e-14, rtol=1e-15)
+    log_g = brentq(
+        lambda g: float(amounts(g).sum()) - total, least, most, xtol=1e-14, rtol=1e-15, maxiter=500
+    )
     return dict(zip(names, amounts(log_g).tolist(), strict=True))

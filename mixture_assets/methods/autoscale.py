@@ -22,7 +22,7 @@ from mixture_assets.methods.constraints import constrain
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.extrapolate import Extrapolation, extrapolate
 from mixture_assets.methods.fit import DDOFit
-from mixture_assets.methods.joint import fit_joint, runs_over_scales
+from mixture_assets.methods.joint import check_complete, fit_joint, runs_over_scales
 from mixture_assets.methods.notes import extrapolation_notes, fit_notes, floor_notes
 from mixture_assets.methods.uncertainty import bootstrap_intervals
 
@@ -70,6 +70,8 @@ class AutoScale:
     def plan(self, problem: Problem) -> list[ProxyRun]:
         """The runs of both scales, each once."""
         runs = [run for design in self.scales for run in design.plan(problem)]
+        if self.rule == "additive":
+            check_complete(runs, problem)  # before anything is trained
         return list({run.digest: run for run in runs}.values())
 
     def labels(self, problem: Problem) -> dict[str, str]:

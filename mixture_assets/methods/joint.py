@@ -158,12 +158,7 @@ def runs_over_scales(
         results: Of all planned runs, in any order, extra ones allowed.
     """
     losses = {r.run.digest: r.loss_nats for r in results}
-    odd = {n for plan in plans for run in plan for n in run.tokens.keys() ^ set(problem.domains)}
-    if odd:
-        raise MixtureError(
-            f"the additive law needs every domain in every run, not so for {shortlist(odd)}",
-            hint="[proxy] rule = 'safe', or train the proxy runs anew: mixture refit --way full",
-        )
+    check_complete([run for plan in plans for run in plan], problem)
     base = plans[-1][0]
     weighed = problem.objective.weights or dict.fromkeys(losses[base.digest], 1.0)
     share = Mixture.proportional_to(weighed)
@@ -177,6 +172,16 @@ def runs_over_scales(
         {n: run.tokens[n] / base.tokens[n] for n in problem.domains} for p in plans for run in p
     ]
     return JointRuns(amounts=amounts, metrics=metrics, weights=weights)
+
+
+def check_complete(runs: Sequence[ProxyRun], problem: Problem) -> None:
+    """Raise MixtureError if a run lacks a domain or has one of before."""
+    odd = {name for run in runs for name in run.tokens.keys() ^ set(problem.domains)}
+    if odd:
+        raise MixtureError(
+            f"the additive law needs every domain in every run, not so for {shortlist(odd)}",
+            hint="[proxy] rule = 'safe', or train the proxy runs anew: mixture refit --way full",
+        )
 
 
 def _level(
