@@ -10,8 +10,9 @@ from click.testing import CliRunner
 
 from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.decision_table import DecisionOptions, one_scale, parse_amounts
+from mixture_assets.decision_table import DecisionOptions, parse_amounts
 from mixture_assets.methods.swarm import Swarm
+from mixture_assets.scale_choice import one_scale
 
 DOMAINS = ("web", "code", "books", "maths")
 EFFECT = {"web": -0.6, "code": 0.4, "books": -0.2, "maths": 0.8}

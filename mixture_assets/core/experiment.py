@@ -72,7 +72,7 @@ class ProxySpec:
     floor: float = 0.2  # of the uniform share
     seeds: tuple[int, ...] = (0,)  # the whole design is repeated for each
     base_seeds: tuple[int, ...] = (1, 2)  # further repeats of the base run: the noise floor
-    rule: Literal["safe", "paper"] = "safe"
+    rule: Literal["safe", "paper", "additive"] = "safe"
     bootstrap: int = 200
     evaluations: int = 1
 

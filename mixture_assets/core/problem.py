@@ -154,7 +154,7 @@ class Proposal:
     not_improving: Sequence[str]  # domains whose growth did not lower the objective
     extrapolation_factor: float  # budget over the largest proxy budget
     objective: Objective
-    noise_sd: float | None  # sd over seeds of the base run's objective, largest scale
+    noise_sd: float | None  # sd of one run's objective between repeats, largest scale
     optima_tokens: Mapping[str, Mapping[str, float]]  # scale -> domain -> best tokens
     fits: Sequence[CurveFit]
     notes: Sequence[str] = ()  # sentences that the reader must see with the weights

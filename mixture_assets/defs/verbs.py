@@ -269,14 +269,26 @@ class Ddo(dg.Config):
     """What `mixture ddo` is told."""
 
     runs: str = Field(description="CSV on this machine: columns domain, factor and the objective.")
-    objective: str = Field(description="Column with the number to lower.")
+    objective: str = Field(description="Column with the number to lower; several with commas.")
     floor: float = Field(default=0.2, gt=0, description="Least multiple of the base amount.")
+    fit: Literal["three_point", "joint"] = Field(
+        default="three_point", description="A curve for each domain, or one law for each column."
+    )
+    read: dict[str, str] = Field(
+        default={}, description="What a cell of the column factor stands for: {'0.2': '1/3'}."
+    )
 
 
 @desk
 def ddo(config: Ddo) -> Metadata:
     """Fit and allocate from your own runs. As `mixture ddo`."""
-    answer = tables.ddo_from_csv(_file(config.runs), objective=config.objective, floor=config.floor)
+    answer = tables.ddo_from_csv(
+        _file(config.runs),
+        objective=config.objective,
+        floor=config.floor,
+        fit=config.fit,
+        read=config.read,
+    )
     return {"n_domains": len(answer["weights"]), "weights": table(*tables.ddo_table(answer))}
 
 
@@ -340,7 +352,8 @@ class Extrapolate(dg.Config):
     """What `mixture extrapolate` is told."""
 
     optima: str = Field(
-        description='JSON on this machine: {"small": {domain: tokens}, "large": {...}}.'
+        description='JSON on this machine: {"small": {domain: tokens}, "large": {...}}, or '
+        '{"scales": [{domain: tokens}, ...]}.'
     )
     tokens: float = Field(gt=0, description="Training tokens to predict for.")
     rule: Literal["safe", "paper"] = Field(default="safe", description="How growth is carried on.")
