@@ -202,3 +202,36 @@ def test_runs_of_several_sizes_are_not_mixed():
     assert kept.runs == tuple(f"{i:02}" for i in range(12, 21))
     assert (kept.params == 6e7).all()
     assert "15 at other scales are left out" in notes[0]
+
+
+def two_sizes(folder):
+    """24 mixtures at each of two sizes, the larger 0.5 lower; one table for all."""
+    rng = np.random.default_rng(2)
+    rows = []
+    for i, weights in enumerate(rng.dirichlet(np.ones(len(DOMAINS)), 48)):
+        mixture = dict(zip(DOMAINS, weights.tolist(), strict=True))
+        loss = math.exp(sum(EFFECT[d] * w for d, w in mixture.items()))
+        size = {"params": 1e6, "tokens": 2e7} if i % 2 else {"params": 1e7, "tokens": 2e8}
+        rows.append({"run": f"r{i}", **mixture, **size, "loss": loss + (2 if i % 2 else 1.5)})
+    return write(folder / "runs.csv", rows)
+
+
+def test_laws_are_compared_at_one_size_and_across_sizes(tmp_path):
+    table = ["--runs", two_sizes(tmp_path), "--domains", ",".join(DOMAINS), "--objective", "loss"]
+    result = CliRunner().invoke(cli, ["laws", *table, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["n_runs"] == 24  # the larger size alone
+    across = found["across_scales"]
+    assert across["held_out"] == {"params": 1e7, "tokens": 2e8}
+    ranks = {s["law"]: s["spearman"] for s in across["laws"]}
+    assert ranks["exponential"] == pytest.approx(1, abs=0.01)
+    assert "fitted to smaller runs" in CliRunner().invoke(cli, ["laws", *table]).stdout
+
+
+def test_weights_rest_on_the_largest_size(tmp_path):
+    table = ["--runs", two_sizes(tmp_path), "--domains", ",".join(DOMAINS), "--objective", "loss"]
+    result = CliRunner().invoke(cli, ["propose", *table, "--json"])
+    found = json.loads(result.stdout)
+    assert found["n_runs"] == 24
+    assert any("24 at other scales are left out" in note for note in found["notes"])
