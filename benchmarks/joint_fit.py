@@ -65,7 +65,7 @@ def described(found):
 
 def main():
     """One JSON line."""
-    n_laws = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    n_laws = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     rows = [
         {
             "noise_nats": sd,
