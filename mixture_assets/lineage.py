@@ -4,6 +4,7 @@ A weight leads to its fits, a fit to its proxy runs, a run to its token sets (th
 store's: it reads it from the run's specification), a token set to its shards.
 """
 
+import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -106,6 +107,9 @@ def proposal_rows(
     rows: Rows = {
         "proposal": [head],
         "proposal_weight": [_weight_row(proposal_id, proposal, d) for d in proposal.mixture],
+        "prediction": [
+            {"proposal_id": proposal_id} | dataclasses.asdict(p) for p in proposal.predictions
+        ],
         "fit": [],
         "fit_parameter": [],
         "edge": [_edge(proposal_id, f"{proposal_id}:{d}", "weight") for d in proposal.mixture],

@@ -162,6 +162,30 @@ def _print_making(found: dict[str, Any]) -> None:
         )
 
 
+@cli.command(epilog="Example: mixture calibration")
+@experiment_option
+@json_option
+def calibration(experiment: Path | None, as_json: bool) -> None:
+    """Show what proposals predicted of their full runs, and whether it held.
+
+    Numbers are logs of the proposal's objective over the baseline's: below 0 is better.
+    """
+    from mixture_assets import calibration as records
+    from mixture_assets.evaluation.calibration import coverage_line
+
+    e = settings_of(experiment)
+    found = records.calibration(e.store_path, e.name)
+    if as_json:
+        print_json(found.to_json())
+        return
+    if not found.rows:
+        click.echo("no prediction yet; next: mixture propose")
+        return
+    print_table(*records.calibration_table(found.rows))
+    for name, each in found.by_baseline.items():
+        click.echo(coverage_line(name, each))
+
+
 @cli.command(epilog="Example: mixture diff 3f2a 90bc")
 @click.argument("a")
 @click.argument("b")

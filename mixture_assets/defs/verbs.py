@@ -9,6 +9,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+from mixture_assets import calibration as predicted
 from mixture_assets import doctor as examination
 from mixture_assets import (
     estimate,
@@ -28,6 +29,7 @@ from mixture_assets.defs.desk import desk, listed
 from mixture_assets.defs.metadata import Metadata, table
 from mixture_assets.defs.resources import Lab
 from mixture_assets.difference import difference
+from mixture_assets.evaluation.calibration import coverage_line
 from mixture_assets.exports import FORMATS
 from mixture_assets.history import weight_history
 from mixture_assets.store import status as standing
@@ -142,6 +144,23 @@ def history(config: History, lab: Lab) -> Metadata:
         *("change", "natural_weight", "is_latest"),
     )
     return {"n_rows": len(rows), "history": listed(rows, *columns)}
+
+
+@desk
+def calibration(lab: Lab) -> Metadata:
+    """What proposals predicted of their full runs, and whether it held. As `mixture calibration`.
+
+    Numbers are logs of the proposal's objective over the baseline's: below 0 is better.
+    """
+    workspace = lab.open()
+    found = predicted.calibration(workspace.store, workspace.experiment.name)
+    lines = [f"- {coverage_line(n, each)}" for n, each in found.by_baseline.items()]
+    return {
+        "n_predictions": len(found.rows),
+        "n_scored": sum(row["state"] == "scored" for row in found.rows),
+        "coverage": dg.MetadataValue.md("\n".join(lines) or "no prediction yet"),
+        "predictions": table(*predicted.calibration_table(found.rows)),
+    }
 
 
 class Why(dg.Config):
@@ -386,7 +405,7 @@ def _file(name: str) -> Path:
 
 verbs = [
     *(query, status, plan, propose, refit_prices),
-    *(history, why, diff, export),
+    *(history, calibration, why, diff, export),
     *(doctor, gc),
     *(ddo, laws, extrapolate),
 ]

@@ -24,7 +24,7 @@ from mixture_assets.methods.extrapolate import Extrapolation, extrapolate
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.methods.joint import check_complete, fit_joint, runs_over_scales
 from mixture_assets.methods.notes import extrapolation_notes, fit_notes, floor_notes
-from mixture_assets.methods.uncertainty import bootstrap_intervals
+from mixture_assets.methods.uncertainty import bootstrap_draws, weight_intervals
 
 Rule = Literal["safe", "paper", "additive"]
 
@@ -91,11 +91,12 @@ class AutoScale:
         if self.rule == "additive":
             return self._by_law(problem, results, small, large)
         carried = self._carry(small, large, problem)
+        drawn = self._drawn(problem, results, small, large)
         return proposal(
             problem,
             method="autoscale",
             mixture=carried.weights,
-            interval=self._intervals(problem, results, small, large),
+            interval=weight_intervals([mixture for mixture, _ in drawn]),
             at_floor=carried.at_floor,
             held=carried.held,
             not_improving=sorted({*small.not_improving, *large.not_improving}),
@@ -103,6 +104,8 @@ class AutoScale:
             noise_sd=large.noise_sd,
             optima_tokens={"small": small.tokens, "large": large.tokens},
             fits=(*small.curves, *large.curves),
+            curves=large.curves,
+            redrawn=[again.curves for _, again in drawn],
             notes=self._notes(small, large, carried, problem),
         )
 
@@ -147,23 +150,27 @@ class AutoScale:
             floor=self.large.floor,
         )
 
-    def _intervals(
+    def _drawn(
         self, problem: Problem, results: Sequence[ProxyResult], small: DDOFit, large: DDOFit
-    ) -> dict[str, tuple[float, float]]:
-        """Both scales moved by their own noise; empty unless it is known at both."""
+    ) -> list[tuple[Mixture, DDOFit]]:
+        """Weights and the large scale's fit, both scales moved by their own noise.
+
+        Empty unless the noise is known at both.
+        """
         if small.noise_sd is None or large.noise_sd is None:
-            return {}
+            return []
         fits = (small, large)
         trials = [design.trials(problem, results) for design in self.scales]
 
-        def draw(rng: np.random.Generator) -> Mixture:
+        def draw(rng: np.random.Generator) -> tuple[Mixture, DDOFit]:
             again = [
                 design.redraw(problem, t, f, rng)
                 for design, t, f in zip(self.scales, trials, fits, strict=True)
             ]
-            return constrain(self._carry(again[0], again[1], problem).weights, problem)[0]
+            carried = self._carry(again[0], again[1], problem)
+            return constrain(carried.weights, problem)[0], again[1]
 
-        return bootstrap_intervals(draw, draws=self.bootstrap, seed=self.seed)
+        return bootstrap_draws(draw, draws=self.bootstrap, seed=self.seed)
 
     def _notes(
         self, small: DDOFit, large: DDOFit, carried: Extrapolation, problem: Problem

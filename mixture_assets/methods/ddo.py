@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixture_assets.core.errors import MixtureError, shortlist
+from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.problem import Problem, Proposal, ProxyResult, ProxyRun
 from mixture_assets.methods.base import objectives, proposal
 from mixture_assets.methods.constraints import constrain
 from mixture_assets.methods.fit import DDOFit, Trial, fit_trials
 from mixture_assets.methods.notes import extrapolation_notes, fit_notes
-from mixture_assets.methods.uncertainty import bootstrap_intervals, jittered
+from mixture_assets.methods.uncertainty import bootstrap_draws, jittered, weight_intervals
 
 Row = (  # domain, factor, objective, and the seed if it is known
     tuple[str | None, float | None, float] | tuple[str | None, float | None, float, str]
@@ -121,24 +122,28 @@ class DDO:
     def propose(self, problem: Problem, results: Sequence[ProxyResult]) -> Proposal:
         """The optimum at this scale, as weights for any budget. See AutoScale for larger ones."""
         trials, fit = self.trials(problem, results), self.fit(problem, results)
-        interval = {}
+        drawn = []
         if fit.noise_sd is not None:
-            interval = bootstrap_intervals(
-                lambda rng: constrain(self.redraw(problem, trials, fit, rng).weights, problem)[0],
-                draws=self.bootstrap,
-            )
+
+            def draw(rng: np.random.Generator) -> tuple[Mixture, DDOFit]:
+                again = self.redraw(problem, trials, fit, rng)
+                return constrain(again.weights, problem)[0], again
+
+            drawn = bootstrap_draws(draw, draws=self.bootstrap)
         factor = problem.budget_tokens / self.base_tokens
         return proposal(
             problem,
             method="ddo",
             mixture=fit.weights,
-            interval=interval,
+            interval=weight_intervals([mixture for mixture, _ in drawn]),
             at_floor=fit.at_floor,
             not_improving=fit.not_improving,
             extrapolation_factor=factor,
             noise_sd=fit.noise_sd,
             optima_tokens={self.scale: fit.tokens},
             fits=fit.curves,
+            curves=fit.curves,
+            redrawn=[again.curves for _, again in drawn],
             notes=(*fit_notes(fit.curves, fit.noise_sd), *extrapolation_notes(factor)),
         )
 

@@ -9,7 +9,8 @@ Differs from the source:
     Olmix fits a swarm of random mixtures with a log-linear law; here any method of ours does the
     search (DDO, AutoScale). Epoch caps and floors apply to the real domains, once the group is
     unfolded. Where nothing is new the answer is the earlier mixture without what went, and costs no
-    run.
+    run. It predicts nothing of the full run: the curve of a group says nothing about other ratios
+    in it, and those of natural and uniform are others.
 """
 
 import dataclasses
