@@ -5,7 +5,7 @@ them sit at their floor at the small scale: watch what the paper's rule makes of
 """
 
 from mixture_assets.core.mixture import Mixture
-from mixture_assets.methods.autoscale import extrapolate
+from mixture_assets.methods.extrapolate import extrapolate
 
 SMALL, LARGE = 0.4e6, 1.2e6  # tokens
 WEIGHTS = {  # domain: (at the small scale, at the large one)

@@ -7,16 +7,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError, quoted
 from mixture_assets.core.mixture import Mixture
-from mixture_assets.core.units import tokens_text
-from mixture_assets.methods.decision import DEFAULT_LAW, Decision, Settings, decide
-from mixture_assets.methods.laws import MIN_RUNS
+from mixture_assets.methods.decision import (
+    DEFAULT_LAW,
+    Decision,
+    Settings,
+    decide,
+    sentence,
+)
 from mixture_assets.methods.region import Limits
 from mixture_assets.methods.swarm import Swarm
+from mixture_assets.scale_choice import one_scale
 from mixture_assets.swarms import SwarmOptions, SwarmTable
 from mixture_assets.tables import Table, read_rows
 
@@ -185,40 +188,6 @@ def propose_from_runs(swarm: SwarmOptions, options: DecisionOptions) -> dict[str
     return _answer(table, runs, swarm, options, decision, notes)
 
 
-def one_scale(swarm: Swarm) -> tuple[Swarm, list[str]]:
-    """The runs of the largest size and length that was run often enough, and what is left out."""
-    if swarm.params is None and swarm.tokens is None:
-        return swarm, []
-    ones = np.ones(len(swarm.runs))
-    params = ones if swarm.params is None else swarm.params
-    tokens = ones if swarm.tokens is None else swarm.tokens
-    scales = sorted(set(zip(params.tolist(), tokens.tolist(), strict=True)), key=math.prod)
-    counts = {s: int(((params == s[0]) & (tokens == s[1])).sum()) for s in scales}
-    enough = [s for s in scales if counts[s] >= MIN_RUNS]
-    if len(scales) == 1 or not enough:
-        return (swarm, []) if len(scales) == 1 else _no_scale(counts)
-    chosen = enough[-1]
-    keep = np.flatnonzero((params == chosen[0]) & (tokens == chosen[1]))
-    others = len(swarm.runs) - len(keep)
-    return swarm.subset(keep), [
-        f"weights rest on the {len(keep)} runs of the largest scale, {_scale(chosen)}; "
-        f"{others} at other scales are left out (`mixture laws` compares across scales)"
-    ]
-
-
-def _no_scale(counts: Mapping[tuple[float, float], int]) -> tuple[Swarm, list[str]]:
-    found = ", ".join(f"{n} at {_scale(s)}" for s, n in list(counts.items())[:4])
-    raise MixtureError(
-        f"no scale has {MIN_RUNS} runs or more: {found}",
-        hint="runs of different sizes are not compared: run more at one of them",
-    )
-
-
-def _scale(scale: tuple[float, float]) -> str:
-    params, tokens = (tokens_text(x) for x in scale)
-    return f"{params} parameters and {tokens} tokens"
-
-
 def _answer(
     table: SwarmTable,
     runs: Swarm,
@@ -276,20 +245,6 @@ def _digest(runs: Swarm, swarm: SwarmOptions, options: DecisionOptions) -> str:
             "law": DEFAULT_LAW,
         }
     )
-
-
-def sentence(decision: Decision) -> str:
-    """The verdict, for people."""
-    gain = decision.gain
-    if decision.verdict == "not identifiable":
-        return (
-            "not identifiable: the law predicts held-out runs no better than their mean, so "
-            "natural is proposed; `mixture next` names runs that would help"
-        )
-    range_ = f"{gain.value:.4g} (90 % interval {gain.low:.4g} to {gain.high:.4g})"
-    if decision.verdict == "within noise":
-        return f"within noise: natural is as good; predicted gain {range_}"
-    return f"supported: the objective is predicted to fall by {range_} against natural"
 
 
 def lines(answer: Mapping[str, Any]) -> list[str]:

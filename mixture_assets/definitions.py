@@ -9,6 +9,7 @@ from mixture_assets.defs import (
     automation,
     conditions,
     data,
+    decisions,
     evaluation,
     failures,
     jobs,
@@ -59,7 +60,7 @@ defs = dg.Definitions(
         mixtures.epochs_within_cap,
         training.finite_full_losses,
     ],
-    jobs=[*jobs.stages, jobs.everything, *verbs.verbs],
+    jobs=[*jobs.stages, jobs.everything, *verbs.verbs, *decisions.verbs],
     schedules=[jobs.refit_weekly],
     sensors=[
         automation.new_domains,

@@ -1,10 +1,15 @@
 """Laws compared on somebody's own runs: from two tables to scores, and to lines for people."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.units import tokens_text
+from mixture_assets.methods.decision import DEFAULT_LAW
 from mixture_assets.methods.laws import LawScore, Score, score_laws
+from mixture_assets.methods.scales import ScaledSwarm, score_across_scales
+from mixture_assets.scale_choice import one_scale, scaled
 from mixture_assets.swarms import SwarmOptions, SwarmTable, same_domains
 from mixture_assets.tables import Table
 
@@ -26,29 +31,63 @@ def compare_laws(
 
     Returns:
         laws (name -> cv_spearman, cv_r2, cv_mae, cv_regret, the same with test_, seconds), the best
-        first and named in `best`; n_runs, n_domains, excluded (run -> reason) and notes.
+        first and named in `best`; the law that `propose` takes in `default`; n_runs, n_domains,
+        excluded (run -> reason), notes, and across_scales where there are several sizes.
     """
     if n_folds < 2:
         raise MixtureError(f"{n_folds} folds hold nothing out", hint="--folds 5")
     found, tested = swarm.read(), None if test is None else test.read()
     if tested is not None:
         same_domains(found.swarm, tested.swarm)
+    runs, notes = one_scale(found.swarm)
+    values = runs.objective(swarm.objective)
     scores = score_laws(
-        found.swarm.weights,
-        found.swarm.objective(swarm.objective),
+        runs.weights,
+        values,
         test=None
         if tested is None
         else (tested.swarm.weights, tested.swarm.objective(swarm.objective)),
         n_folds=n_folds,
         seed=seed,
     )
-    return {
+    answer = {
         "laws": {score.law: _numbers(score) for score in scores},
         "best": scores[0].law,
-        "n_runs": len(found.swarm.runs),
-        "n_domains": len(found.swarm.domains),
+        "default": DEFAULT_LAW,
+        "n_runs": len(runs.runs),
+        "n_domains": len(runs.domains),
         "excluded": {**found.excluded, **_of_test(tested)},
-        "notes": [*found.notes, *(f"test: {n}" for n in (tested.notes if tested else ()))],
+        "notes": [
+            *found.notes,
+            *notes,
+            *(f"test: {n}" for n in (tested.notes if tested else ())),
+        ],
+    }
+    sizes = scaled(found.swarm)
+    return answer if sizes is None else answer | _across(sizes, swarm)
+
+
+def _across(runs: ScaledSwarm, swarm: SwarmOptions) -> dict[str, Any]:
+    """Laws fitted to the smaller runs, scored on those of the largest scale."""
+    if len(runs.at(runs.scales[-1:]).params) < 2:
+        return {}
+    found = score_across_scales(runs, swarm.objective)
+    return {
+        "across_scales": {
+            "held_out": {"params": found.held_out[0], "tokens": found.held_out[1]},
+            "n_held_out": found.n_held_out,
+            "laws": [
+                {
+                    "law": s.law,
+                    "fitted_at": [{"params": p, "tokens": t} for p, t in s.fitted_at],
+                    "n_runs": s.n_runs,
+                    **asdict(s.score),
+                    "seconds": s.seconds,
+                }
+                for s in found.scores
+            ],
+            "not_fitted": dict(found.not_fitted),
+        }
     }
 
 
@@ -81,6 +120,22 @@ def law_table(answer: dict[str, Any]) -> Table:
         for law, scores in answer["laws"].items()
     ]
     return header, rows
+
+
+def scale_table(answer: dict[str, Any]) -> Table:
+    """Header and rows of `across_scales`."""
+    rows = [
+        [
+            s["law"],
+            ", ".join(
+                f"{tokens_text(x['params'])}/{tokens_text(x['tokens'])}" for x in s["fitted_at"]
+            ),
+            str(s["n_runs"]),
+            *(_cell(s[k]) for k in ("spearman", "r2", "mae", "regret")),
+        ]
+        for s in answer["across_scales"]["laws"]
+    ]
+    return ("law", "fitted at (params/tokens)", "runs", "spearman", "r2", "mae", "regret"), rows
 
 
 def _cell(value: float | None) -> str:

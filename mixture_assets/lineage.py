@@ -4,6 +4,7 @@ A weight leads to its fits, a fit to its proxy runs, a run to its token sets (th
 store's: it reads it from the run's specification), a token set to its shards.
 """
 
+import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -106,6 +107,9 @@ def proposal_rows(
     rows: Rows = {
         "proposal": [head],
         "proposal_weight": [_weight_row(proposal_id, proposal, d) for d in proposal.mixture],
+        "prediction": [
+            {"proposal_id": proposal_id} | dataclasses.asdict(p) for p in proposal.predictions
+        ],
         "fit": [],
         "fit_parameter": [],
         "edge": [_edge(proposal_id, f"{proposal_id}:{d}", "weight") for d in proposal.mixture],
@@ -123,7 +127,17 @@ def proposal_rows(
     rows["edge"] += [
         _edge(f"{proposal_id}:{d}", f"{reused_from}:{d}", "reused") for d in sorted(reused)
     ]
+    if not proposal.fits and runs:
+        _add_law(rows, proposal_id, sorted(proposal.mixture), sorted(set(runs.values())))
     return rows
+
+
+def _add_law(rows: Rows, proposal_id: str, domains: Sequence[str], runs: Sequence[str]) -> None:
+    """One law through a whole swarm: every weight rests on it, and it on every run."""
+    fit_id = digest([proposal_id, "law"])
+    rows["fit"].append({"fit_id": fit_id, "proposal_id": proposal_id, "domain": "", "scale": "law"})
+    rows["edge"] += [_edge(f"{proposal_id}:{d}", fit_id, "fit") for d in domains]
+    rows["edge"] += [_edge(fit_id, run_id, "proxy_run") for run_id in runs]
 
 
 def corpus_inputs(tokenizer: str, domains: Mapping[str, DomainTokens]) -> Inputs:

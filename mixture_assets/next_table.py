@@ -11,12 +11,13 @@ import numpy as np
 
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.units import flops_text, tokens_text
-from mixture_assets.decision_table import DecisionOptions, one_scale
+from mixture_assets.decision_table import DecisionOptions
 from mixture_assets.methods.decision import replicate_sd
 from mixture_assets.methods.laws import MIN_RUNS, Score
 from mixture_assets.methods.next_runs import NextRuns, next_runs
 from mixture_assets.methods.resample import FittedLaws
 from mixture_assets.methods.swarm import Swarm
+from mixture_assets.scale_choice import one_scale
 from mixture_assets.swarms import SwarmOptions
 from mixture_assets.tables import Table
 

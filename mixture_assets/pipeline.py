@@ -16,7 +16,7 @@ from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import Way
 from mixture_assets.core.names import require_one
-from mixture_assets.core.problem import Proposal, ProxyResult
+from mixture_assets.core.problem import Prediction, Proposal, ProxyResult
 from mixture_assets.core.units import flops_text
 from mixture_assets.corpus import Corpus, Workspace, build_corpus, inputs_of, land
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
@@ -40,7 +40,7 @@ from mixture_assets.search import method_of, notes_of
 from mixture_assets.standing import current_search, latest_path, note_answer
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.ingest import IngestReport, ingest
-from mixture_assets.store.records import list_records, write_record
+from mixture_assets.store.records import list_records, read_record, write_record
 from mixture_assets.store.runs import RunFolder, now_text
 
 # --- weights ----------------------------------------------------------------------------------
@@ -83,7 +83,11 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
         }
     )
     proposal = method.propose(problem, results)
-    proposal = dataclasses.replace(proposal, notes=(*notes_of(search), *proposal.notes))
+    proposal = dataclasses.replace(
+        proposal,
+        notes=(*notes_of(search), *proposal.notes),
+        predictions=_first_predictions(workspace, proposal_id, proposal),
+    )
     rows = proposal_rows(
         proposal_id,
         proposal,
@@ -99,6 +103,25 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
     note_answer(workspace, search, proposal_id)
     _record_costs(workspace, proposal_id, sorted({r.run_id for r in results}), "proxy")
     return proposal_id, proposal
+
+
+def _first_predictions(
+    workspace: Workspace, proposal_id: str, proposal: Proposal
+) -> Sequence[Prediction]:
+    """What was predicted when the proposal was first recorded: never said anew, nor afterwards."""
+    found = read_record(workspace.store, "proposal", proposal_id)
+    if found is None:
+        return proposal.predictions
+    return [
+        Prediction(
+            quantity=row["quantity"],
+            baseline=row["baseline"],
+            value=row["value"],
+            low=row.get("low"),
+            high=row.get("high"),
+        )
+        for row in found.get("prediction", [])
+    ]
 
 
 # --- evaluation -------------------------------------------------------------------------------

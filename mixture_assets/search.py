@@ -11,19 +11,21 @@ Which of them an experiment goes is in standing.py.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import Experiment, Way
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.extend import ExtendedDDO
+from mixture_assets.methods.random_swarm import RandomSwarm
 from mixture_assets.methods.reuse import Reuse
 
 WAYS: tuple[Way, ...] = ("full", "extend", "reuse")
 _BEFORE = "@before"  # no domain name holds an '@'
 
 Sets = Mapping[str, str]  # domain -> token set
-SearchMethod = AutoScale | DDO | Reuse
+SearchMethod = AutoScale | DDO | RandomSwarm | Reuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +104,11 @@ def sets_of(corpus: Corpus) -> dict[str, str]:
 
 
 def method_of(experiment: Experiment, search: Search) -> SearchMethod:
-    """AutoScale for two budgets, DDO for one; around earlier runs or over a group if so decided."""
+    """AutoScale for two budgets, DDO for one, or a swarm; around earlier runs or over a group."""
     p = experiment.proxy
+    if p.method == "swarm":
+        swarm = _swarm(experiment, search)
+        return Reuse(frozen=search.frozen, inner=swarm) if search.way == "reuse" else swarm
     names = ("small", "large")[-len(p.budgets_tokens) :]
     designs = [
         _design(experiment, search, name, budget)
@@ -114,6 +119,22 @@ def method_of(experiment: Experiment, search: Search) -> SearchMethod:
         small, large = designs
         inner = AutoScale(small=small, large=large, rule=p.rule, bootstrap=p.bootstrap)
     return Reuse(frozen=search.frozen, inner=inner) if search.way == "reuse" else inner
+
+
+def _swarm(experiment: Experiment, search: Search) -> RandomSwarm:
+    p = experiment.proxy
+    if search.way == "extend":
+        raise MixtureError(
+            "a swarm is not extended: every run has all domains",
+            hint='[refit] way = "full" or "reuse", or [proxy] method = "ddo"',
+        )
+    return RandomSwarm(
+        base_tokens=max(p.budgets_tokens),
+        n_runs=p.swarm_runs,
+        seed=p.seeds[0],
+        base_seeds=p.base_seeds,
+        draws=max(p.bootstrap, 100),
+    )
 
 
 def _design(experiment: Experiment, search: Search, scale: str, budget: int) -> DDO:

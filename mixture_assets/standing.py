@@ -21,9 +21,11 @@ from mixture_assets.search import Changes, Search, Sets, sets_of
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import read_record
 
+NOT_EXTENDED = "a swarm is not extended: all domains are in every run"
 Ways = Mapping[Way, Search | str]  # each way, or why it is not open
 
 NO_SEARCH = "there is no earlier search to build on"
+NOT_EXTENDED = "a swarm is not extended: every run has all domains"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +94,10 @@ def possible_searches(workspace: Workspace, corpus: Corpus) -> Ways:
     now, stands = sets_of(corpus), standing(workspace)
     if stands is None:
         return {"full": Search.full(now), "extend": NO_SEARCH, "reuse": NO_SEARCH}
+    is_swarm = workspace.experiment.proxy.method == "swarm"
     return {
         "full": Search.full(now),
-        "extend": _extended(stands, now),
+        "extend": NOT_EXTENDED if is_swarm else _extended(stands, now),
         "reuse": _reused(workspace, stands, now),
     }
 

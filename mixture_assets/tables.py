@@ -5,65 +5,137 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mixture_assets.core.errors import MixtureError, quoted, shortlist
 from mixture_assets.core.names import nearest
 from mixture_assets.core.units import tokens_text
-from mixture_assets.methods.autoscale import Rule, extrapolate
 from mixture_assets.methods.ddo import ddo_from_table
+from mixture_assets.methods.extrapolate import Rule, extrapolate_scales
+from mixture_assets.methods.joint import JointRow, joint_from_table
 
+Fit = Literal["three_point", "joint"]
 Table = tuple[tuple[str, ...], list[list[str]]]  # header, rows
 _MOST_BYTES = 1 << 26
 _LEAST = 1e-18  # below it, and above its inverse, is a slip; squares of these still are doubles
 _LONGEST_NAME = 200
 
 
-def ddo_from_csv(path: Path, *, objective: str, floor: float) -> dict[str, Any]:
+def ddo_from_csv(
+    path: Path,
+    *,
+    objective: str,
+    floor: float,
+    fit: Fit = "three_point",
+    read: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """DDO's fits, optimum and weights from a CSV with columns domain, factor, objective.
 
-    A row without a domain is a base run. Rows may repeat (seeds) and stand in any order.
+    A row without a domain is a base run. Rows may repeat (seeds, named in a column `seed` if there
+    is one) and stand in any order.
+
+    Args:
+        path: The CSV.
+        objective: Column with the number to lower; several with commas mean their mean.
+        floor: Least multiple of the base amount.
+        fit: 'three_point' is the paper's, one curve a domain through the objective; 'joint' fits
+            every column with the additive law over all runs.
+        read: What a cell of the column factor stands for: {"0.2": "1/3"} or {"reduced": "1/3"}.
     """
-    rows: list[tuple[str | None, float | None, float]] = []
-    for number, row in read_rows(path, ("domain", "factor", objective)):
+    columns = [name.strip() for name in objective.split(",")]
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise MixtureError(f"the objective names {quoted(twice[0])} twice")
+    factors = {text.strip(): _factor(given, text) for text, given in (read or {}).items()}
+    rows: list[JointRow] = []
+    used = set()
+    for number, row in read_rows(path, ("domain", "factor", *columns)):
         where = f"{path.name} line {number}"
-        factor = _number(row["factor"].strip() or "1", where, "factor")
-        value = _number(row[objective], where, objective)
-        domain = row["domain"].strip()
-        rows.append((_printable(domain, where) if domain else "", factor, value))
-    return ddo_from_table(rows, floor=floor).to_json()
+        domain, text = row["domain"].strip(), row["factor"].strip()
+        used.add(text)
+        factor = factors[text] if text in factors else _number(text or "1", where, "factor")
+        values = {name: _number(row[name], where, name) for name in columns}
+        seed = row.get("seed", "").strip()
+        rows.append((_printable(domain, where) if domain else "", factor, values, seed))
+    unused = sorted(factors.keys() - used)
+    if unused:
+        raise MixtureError(
+            f"no row of {path.name} has a factor of {shortlist(unused)}",
+            hint=f"its factors are {shortlist(sorted(used), 12)}",
+        )
+    if fit == "joint":
+        return joint_from_table(rows, floor=floor).to_json()
+    means = [(d, x, math.fsum(ys.values()) / len(ys), seed) for d, x, ys, seed in rows]
+    return ddo_from_table(means, floor=floor).to_json()
+
+
+def _factor(given: str, text: str) -> float:
+    """A factor as people write one: 0.3333 or 1/3."""
+    try:
+        factor = float(Fraction(given.strip()))
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise MixtureError(
+            f"{quoted(text)} cannot be read as {quoted(given)}, not a factor",
+            hint="for example 0.2=1/3 or reduced=0.3333",
+        ) from error
+    return factor
 
 
 def extrapolate_from_json(
     path: Path, *, budget_tokens: float, rule: Rule, floor: float
 ) -> dict[str, Any]:
-    """AutoScale's weights from a file {"small": {domain: tokens}, "large": {...}}."""
+    """AutoScale's weights from a file {"small": {domain: tokens}, "large": {...}}.
+
+    Or of any number of scales, in any order: {"scales": [{domain: tokens}, ...]}.
+    """
     value = read_json(path)
-    scales = {}
-    for key in ("small", "large"):
-        table = value.get(key) if isinstance(value, dict) else None
+    scales = [
+        {_printable(n, where): _tokens(where, n, x) for n, x in table.items()}
+        for where, table in _scales_of(value, path)
+    ]
+    answer = extrapolate_scales(scales, budget_tokens=budget_tokens, rule=rule, floor=floor)
+    return answer.to_json()
+
+
+def _scales_of(value: Any, path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Each scale's table with its name for messages, smallest first if they are a list."""
+    known = value if isinstance(value, dict) else {}
+    found: dict[str, Any] = {key: known.get(key) for key in ("small", "large")}
+    if "scales" in known:
+        listed = known["scales"] if isinstance(known["scales"], list) else [None]
+        found = {f"scale {number}": table for number, table in enumerate(listed, start=1)}
+    for key, table in found.items():
         if not isinstance(table, dict) or not table:
             raise MixtureError(
                 f"{path.name} lacks {key!r}",
-                hint='it must hold {"small": {domain: tokens}, "large": {domain: tokens}}',
+                hint='it must hold {"small": {domain: tokens}, "large": {domain: tokens}}, or '
+                '{"scales": [{domain: tokens}, ...]}',
             )
-        where = f"{path.name}: {key}"
-        scales[key] = {_printable(n, where): _tokens(where, n, x) for n, x in table.items()}
-    answer = extrapolate(
-        scales["small"], scales["large"], budget_tokens=budget_tokens, rule=rule, floor=floor
-    )
-    return answer.to_json()
+    scales = [(f"{path.name}: {key}", table) for key, table in found.items()]
+    return sorted(scales, key=_size) if "scales" in known else scales
+
+
+def _size(scale: tuple[str, dict[str, Any]]) -> float:
+    where, table = scale
+    return math.fsum(_tokens(where, n, x) for n, x in table.items())
 
 
 def ddo_table(answer: Mapping[str, Any]) -> Table:
     """Header and rows of what `ddo_from_csv` answers, largest weight first."""
+    shared = [
+        [name, f"{answer['optimum'][name]:.4f}", f"{weight:.4f}"]
+        for name, weight in _largest_first(answer["weights"])
+    ]
+    header = ("domain", "x base", "weight")
+    if not answer["fits"].keys() >= answer["weights"].keys():  # joint: by metric
+        return header, shared
     rows = []
-    for name, weight in _largest_first(answer["weights"]):
-        fit = answer["fits"][name]
-        numbers = ["-" if fit[k] is None else f"{fit[k]:.4f}" for k in "abc"]
-        rows.append([name, f"{answer['optimum'][name]:.4f}", f"{weight:.4f}", *numbers])
-    return ("domain", "x base", "weight", "a", "b", "c"), rows
+    for row in shared:
+        fit = answer["fits"][row[0]]
+        rows.append([*row, *("-" if fit[k] is None else f"{fit[k]:.4f}" for k in "abc")])
+    return (*header, "a", "b", "c"), rows
 
 
 def extrapolate_table(answer: Mapping[str, Any]) -> Table:

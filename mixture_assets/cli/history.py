@@ -104,12 +104,10 @@ def _print_weight(found: dict[str, Any]) -> None:
 
 
 def _print_fit(fit: dict[str, Any]) -> None:
-    curve = ", ".join(f"{k} {_number(fit[k])}" for k in "abc")
-    click.echo(
-        f"\n{fit['scale']} scale: (x + a)^-b + c with {curve}; best at {fit['optimum']:.3g} x "
-        f"{tokens_text(fit['base_tokens'])} tokens; residual {_number(fit['residual_sd'])} of the "
-        f"base, {fit['degrees_of_freedom']} degrees of freedom"
-    )
+    if fit["optimum"] is None:
+        click.echo(f"\none law through {len(fit['runs'])} runs of random mixtures")
+    else:
+        _print_curve(fit)
     header = ("run", "label", "status", "x", "objective", "loss (nats)", "FLOPs")
     rows = [
         (
@@ -124,6 +122,15 @@ def _print_fit(fit: dict[str, Any]) -> None:
         for run in fit["runs"]
     ]
     print_table(header, rows)
+
+
+def _print_curve(fit: dict[str, Any]) -> None:
+    curve = ", ".join(f"{k} {_number(fit[k])}" for k in "abc")
+    click.echo(
+        f"\n{fit['scale']} scale: (x + a)^-b + c with {curve}; best at {fit['optimum']:.3g} x "
+        f"{tokens_text(fit['base_tokens'])} tokens; residual {_number(fit['residual_sd'])} of the "
+        f"base, {fit['degrees_of_freedom']} degrees of freedom"
+    )
 
 
 def _print_data(domain: str, found: dict[str, Any]) -> None:
@@ -153,6 +160,30 @@ def _print_making(found: dict[str, Any]) -> None:
             f"cost, {row['role']}: {row['n_runs']} runs, {flops_text(row['flops'])}, "
             f"{seconds_text(row['device_seconds'])} on {row['devices']}"
         )
+
+
+@cli.command(epilog="Example: mixture calibration")
+@experiment_option
+@json_option
+def calibration(experiment: Path | None, as_json: bool) -> None:
+    """Show what proposals predicted of their full runs, and whether it held.
+
+    Numbers are logs of the proposal's objective over the baseline's: below 0 is better.
+    """
+    from mixture_assets import calibration as records
+    from mixture_assets.evaluation.calibration import coverage_line
+
+    e = settings_of(experiment)
+    found = records.calibration(e.store_path, e.name)
+    if as_json:
+        print_json(found.to_json())
+        return
+    if not found.rows:
+        click.echo("no prediction yet; next: mixture propose")
+        return
+    print_table(*records.calibration_table(found.rows))
+    for name, each in found.by_baseline.items():
+        click.echo(coverage_line(name, each))
 
 
 @cli.command(epilog="Example: mixture diff 3f2a 90bc")

@@ -62,15 +62,17 @@ class TokenizerSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ProxySpec:
-    """The proxy runs: DDO at one or two scales."""
+    """The proxy runs: DDO at one or two scales, or a swarm of random mixtures."""
 
+    method: Literal["ddo", "swarm"] = "ddo"  # ddo at two scales is AutoScale
+    swarm_runs: int = 32  # mixtures of a swarm, each as long as the last of budgets_tokens
     budgets_tokens: tuple[int, ...] = (300_000, 900_000)  # base run of each scale
     grow: float = 3.0
     shrink: float = 0.2
     floor: float = 0.2  # of the uniform share
     seeds: tuple[int, ...] = (0,)  # the whole design is repeated for each
     base_seeds: tuple[int, ...] = (1, 2)  # further repeats of the base run: the noise floor
-    rule: Literal["safe", "paper"] = "safe"
+    rule: Literal["safe", "paper", "additive"] = "safe"
     bootstrap: int = 200
     evaluations: int = 1
 

@@ -82,6 +82,7 @@ def _proxy_rules(e: "Experiment") -> Iterator[Rule]:
     yield 0 < p.shrink < 1 < p.grow <= 1000, "proxy: shrink and grow", "around 1, grow <= 1000"
     yield 0 <= p.floor < 1, "proxy: floor", "in [0, 1)"
     yield 0 < p.evaluations <= 10**6, "proxy: evaluations", "> 0 and <= a million"
+    yield 8 <= p.swarm_runs <= 10**5, "proxy: swarm_runs", "from 8 to 100,000"
     yield 0 <= p.bootstrap <= 10**5, "proxy: bootstrap", "from 0 to 100,000"
     yield from _seed_rules(p.seeds, "proxy: seeds")
     yield from _seed_rules(p.base_seeds or (0,), "proxy: base_seeds")

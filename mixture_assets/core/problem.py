@@ -137,6 +137,20 @@ class CurveFit:
     is_at_floor: bool
 
 
+LOG_RATIO = "log of the objective over the baseline's"  # below 0: better than the baseline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a proposal expects of its full run, said before the run exists."""
+
+    quantity: str  # with its unit: LOG_RATIO
+    baseline: str  # 'natural', 'uniform': what the proposal is set beside
+    value: float
+    low: float | None  # 90 % interval; None where the noise is not known
+    high: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
     """Weights for one full run, with what is needed to judge them."""
@@ -154,7 +168,8 @@ class Proposal:
     not_improving: Sequence[str]  # domains whose growth did not lower the objective
     extrapolation_factor: float  # budget over the largest proxy budget
     objective: Objective
-    noise_sd: float | None  # sd over seeds of the base run's objective, largest scale
+    noise_sd: float | None  # sd of one run's objective between repeats, largest scale
     optima_tokens: Mapping[str, Mapping[str, float]]  # scale -> domain -> best tokens
     fits: Sequence[CurveFit]
+    predictions: Sequence[Prediction] = ()  # of the full run; a baseline's own has none
     notes: Sequence[str] = ()  # sentences that the reader must see with the weights

@@ -9,13 +9,13 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+from mixture_assets import calibration as predicted
 from mixture_assets import doctor as examination
 from mixture_assets import (
     estimate,
     garbage,
     handover,
     law_table,
-    next_table,
     pipeline,
     prices,
     reasons,
@@ -25,11 +25,11 @@ from mixture_assets import (
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import bytes_text
 from mixture_assets.corpus import build_corpus
-from mixture_assets.decision_table import DecisionOptions
 from mixture_assets.defs.desk import desk, listed
 from mixture_assets.defs.metadata import Metadata, table
 from mixture_assets.defs.resources import Lab
 from mixture_assets.difference import difference
+from mixture_assets.evaluation.calibration import coverage_line
 from mixture_assets.exports import FORMATS
 from mixture_assets.history import weight_history
 from mixture_assets.store import status as standing
@@ -144,6 +144,23 @@ def history(config: History, lab: Lab) -> Metadata:
         *("change", "natural_weight", "is_latest"),
     )
     return {"n_rows": len(rows), "history": listed(rows, *columns)}
+
+
+@desk
+def calibration(lab: Lab) -> Metadata:
+    """What proposals predicted of their full runs, and whether it held. As `mixture calibration`.
+
+    Numbers are logs of the proposal's objective over the baseline's: below 0 is better.
+    """
+    workspace = lab.open()
+    found = predicted.calibration(workspace.store, workspace.experiment.name)
+    lines = [f"- {coverage_line(n, each)}" for n, each in found.by_baseline.items()]
+    return {
+        "n_predictions": len(found.rows),
+        "n_scored": sum(row["state"] == "scored" for row in found.rows),
+        "coverage": dg.MetadataValue.md("\n".join(lines) or "no prediction yet"),
+        "predictions": table(*predicted.calibration_table(found.rows)),
+    }
 
 
 class Why(dg.Config):
@@ -271,14 +288,26 @@ class Ddo(dg.Config):
     """What `mixture ddo` is told."""
 
     runs: str = Field(description="CSV on this machine: columns domain, factor and the objective.")
-    objective: str = Field(description="Column with the number to lower.")
+    objective: str = Field(description="Column with the number to lower; several with commas.")
     floor: float = Field(default=0.2, gt=0, description="Least multiple of the base amount.")
+    fit: Literal["three_point", "joint"] = Field(
+        default="three_point", description="A curve for each domain, or one law for each column."
+    )
+    read: dict[str, str] = Field(
+        default={}, description="What a cell of the column factor stands for: {'0.2': '1/3'}."
+    )
 
 
 @desk
 def ddo(config: Ddo) -> Metadata:
     """Fit and allocate from your own runs. As `mixture ddo`."""
-    answer = tables.ddo_from_csv(_file(config.runs), objective=config.objective, floor=config.floor)
+    answer = tables.ddo_from_csv(
+        _file(config.runs),
+        objective=config.objective,
+        floor=config.floor,
+        fit=config.fit,
+        read=config.read,
+    )
     return {"n_domains": len(answer["weights"]), "weights": table(*tables.ddo_table(answer))}
 
 
@@ -338,65 +367,12 @@ def laws(config: Laws) -> Metadata:
     }
 
 
-class Next(Swarm):
-    """What `mixture next` is told."""
-
-    available: str = Field(default="", description="Tokens by domain, web=2e9,code=3e8; or a file.")
-    natural: str = Field(default="", description="Natural weights, where tokens are not told.")
-    budget: float = Field(default=0.0, ge=0, description="Tokens of the full run; 0: not told.")
-    max_epochs: float = Field(default=0.0, ge=0, description="Passes over any domain; 0: any.")
-    floor: str = Field(default="", description="Least weights: web=0.1,code=0.05; or a file.")
-    cap: str = Field(default="", description="Largest weights.")
-    groups: list[str] = Field(default=[], description="Bounds on sums: code+maths<=0.3")
-    protect: str = Field(default="", description="Domains that keep their natural weight.")
-    beyond_samples: bool = Field(default=False, description="Leave the range that the runs had.")
-    draws: int = Field(default=1000, ge=100, description="Draws behind the intervals.")
-    seed: int = Field(default=0, description="Of the draws and of the candidates.")
-    count: int = Field(default=8, ge=1, description="Runs to name.")
-    precision: float = Field(default=0.25, gt=0, description="Narrow enough, as share of the gain.")
-
-    def constraints(self) -> DecisionOptions:
-        """The same as the command line makes of its options."""
-        return DecisionOptions.from_text(
-            available=self.available,
-            natural=self.natural,
-            budget=self.budget or None,
-            max_epochs=self.max_epochs or None,
-            floor=self.floor,
-            cap=self.cap,
-            group=self.groups,
-            protect=self.protect,
-            beyond_samples=self.beyond_samples,
-            draws=self.draws,
-            seed=self.seed,
-        )
-
-
-@desk
-def next_(config: Next) -> Metadata:
-    """Name the proxy runs that would help most, and say when to stop. As `mixture next`."""
-    answer = next_table.plan_next(
-        config.options(),
-        config.constraints(),
-        n_runs=config.count,
-        precision=config.precision,
-    )
-    return {
-        "is_enough": answer["is_enough"],
-        "reason": answer["reason"],
-        "half_width": answer["half_width"],
-        "mixtures": table(*next_table.mixture_table(answer)),
-        "runs": table(*next_table.run_table(answer)),
-        "excluded": table(("run", "reason"), list(answer["excluded"].items())),
-        "notes": dg.MetadataValue.md("\n".join(f"- {n}" for n in answer["notes"]) or "none"),
-    }
-
-
 class Extrapolate(dg.Config):
     """What `mixture extrapolate` is told."""
 
     optima: str = Field(
-        description='JSON on this machine: {"small": {domain: tokens}, "large": {...}}.'
+        description='JSON on this machine: {"small": {domain: tokens}, "large": {...}}, or '
+        '{"scales": [{domain: tokens}, ...]}.'
     )
     tokens: float = Field(gt=0, description="Training tokens to predict for.")
     rule: Literal["safe", "paper"] = Field(default="safe", description="How growth is carried on.")
@@ -429,7 +405,7 @@ def _file(name: str) -> Path:
 
 verbs = [
     *(query, status, plan, propose, refit_prices),
-    *(history, why, diff, export),
+    *(history, calibration, why, diff, export),
     *(doctor, gc),
-    *(ddo, laws, next_, extrapolate),
+    *(ddo, laws, extrapolate),
 ]

@@ -23,6 +23,7 @@ from mixture_assets.core.errors import MixtureError
 
 _CONFIDENCE = 0.90
 
+_LENGTH_SLACK = 0.05  # each domain is rounded to whole sequences
 Curve = Sequence[tuple[int, float]]  # (tokens, objective), in the order of training
 
 
@@ -64,6 +65,8 @@ def compare(
             f"{proposal!r} and {baseline!r} have no seed in common",
             hint="train both from the same [full] seeds",
         )
+    for s in seeds:
+        _require_same_length(proposal, curves[proposal][s], baseline, curves[baseline][s])
     mine = [curves[proposal][s][-1][1] for s in seeds]
     theirs = [curves[baseline][s][-1][1] for s in seeds]
     difference = _mean(mine) - _mean(theirs)
@@ -86,6 +89,16 @@ def compare(
         n_seeds=len(seeds),
         verdict=_verdict(low, high),
     )
+
+
+def _require_same_length(name: str, curve: Curve, other_name: str, other: Curve) -> None:
+    ends = curve[-1][0], other[-1][0]
+    if max(ends) > min(ends) * (1 + _LENGTH_SLACK):
+        raise MixtureError(
+            f"{name!r} ends after {ends[0]:,} tokens and {other_name!r} after {ends[1]:,}: what "
+            "differs between them is not the mixture alone",
+            hint="train both with one [full] budget_tokens",
+        )
 
 
 def blocked_sd(rows: Sequence[Sequence[float]]) -> tuple[float | None, int]:

@@ -18,6 +18,7 @@ from mixture_assets.core.problem import (
     ProxyRun,
 )
 from mixture_assets.methods.constraints import constrain
+from mixture_assets.methods.prediction import Curves, predictions
 
 
 class Method(Protocol):
@@ -115,6 +116,8 @@ def proposal(
     noise_sd: float | None = None,
     optima_tokens: Mapping[str, Mapping[str, float]] | None = None,
     fits: Sequence[CurveFit] = (),
+    curves: Curves = (),
+    redrawn: Sequence[Curves] = (),
     notes: Sequence[str] = (),
 ) -> Proposal:
     """A mixture brought within the problem's constraints, with what is needed to judge it.
@@ -131,6 +134,8 @@ def proposal(
         noise_sd: See `Proposal`.
         optima_tokens: See `Proposal`.
         fits: See `Proposal`.
+        curves: Those that predict the full run, by domain; none predict nothing.
+        redrawn: The same for each bootstrap draw.
         notes: Sentences; one for each domain at the epoch cap is added.
     """
     allowed, capped = constrain(mixture, problem)
@@ -151,6 +156,7 @@ def proposal(
         noise_sd=noise_sd,
         optima_tokens=optima_tokens or {},
         fits=tuple(fits),
+        predictions=predictions(problem, allowed, curves, redrawn) if curves else (),
         notes=(*notes, *_cap_notes(problem, mixture, allowed, capped)),
     )
 

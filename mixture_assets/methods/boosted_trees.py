@@ -29,7 +29,6 @@ class BoostedTrees:
     n_trees: int = 1000
     learning_rate: float = 0.01
     min_runs_in_leaf: int = 5
-    seed: int = 0
 
     def fit(self, weights: Array, values: Array) -> Predict:
         """See Surrogate.fit."""
@@ -38,7 +37,6 @@ class BoostedTrees:
                 "objective": "regression",
                 "learning_rate": self.learning_rate,
                 "min_data_in_leaf": self.min_runs_in_leaf,
-                "seed": self.seed,
                 "deterministic": True,
                 "force_row_wise": True,
                 "num_threads": 1,  # the same trees whatever the machine

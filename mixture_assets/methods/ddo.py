@@ -15,12 +15,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixture_assets.core.errors import MixtureError, shortlist
+from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.problem import Problem, Proposal, ProxyResult, ProxyRun
 from mixture_assets.methods.base import objectives, proposal
 from mixture_assets.methods.constraints import constrain
 from mixture_assets.methods.fit import DDOFit, Trial, fit_trials
 from mixture_assets.methods.notes import extrapolation_notes, fit_notes
-from mixture_assets.methods.uncertainty import bootstrap_intervals, jittered
+from mixture_assets.methods.uncertainty import bootstrap_draws, jittered, weight_intervals
+
+Row = (  # domain, factor, objective, and the seed if it is known
+    tuple[str | None, float | None, float] | tuple[str | None, float | None, float, str]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +35,9 @@ class DDO:
     Differs from the source:
         The allocation is solved exactly instead of by 10,000 gradient steps, and the floor is
         part of the problem instead of a pin set by hand (see `allocate`). Repeated seeds enter
-        the fit. A domain whose growth does not lower the objective gets its floor; the
-        notebook's fit has no meaning there. The shrunk run takes a factor of 0.2, as the
-        notebook's code does; its text says 1/3.
+        the fit, as blocks (see `blocks`). A domain whose growth does not lower the objective gets
+        its floor; the notebook's fit has no meaning there. The shrunk run takes a factor of 0.2,
+        as the notebook's code does; its text says 1/3.
     """
 
     base_tokens: int  # length of the base run; the grown runs are longer, the shrunk ones shorter
@@ -81,6 +86,7 @@ class DDO:
                 factor=run.tokens[domain] / share if domain else 1.0,
                 objective=value[run.digest],
                 run_digest=run.digest,
+                seed=str(run.seed),
             )
             for run, domain, _ in self._design(problem)
         ]
@@ -116,24 +122,28 @@ class DDO:
     def propose(self, problem: Problem, results: Sequence[ProxyResult]) -> Proposal:
         """The optimum at this scale, as weights for any budget. See AutoScale for larger ones."""
         trials, fit = self.trials(problem, results), self.fit(problem, results)
-        interval = {}
+        drawn = []
         if fit.noise_sd is not None:
-            interval = bootstrap_intervals(
-                lambda rng: constrain(self.redraw(problem, trials, fit, rng).weights, problem)[0],
-                draws=self.bootstrap,
-            )
+
+            def draw(rng: np.random.Generator) -> tuple[Mixture, DDOFit]:
+                again = self.redraw(problem, trials, fit, rng)
+                return constrain(again.weights, problem)[0], again
+
+            drawn = bootstrap_draws(draw, draws=self.bootstrap)
         factor = problem.budget_tokens / self.base_tokens
         return proposal(
             problem,
             method="ddo",
             mixture=fit.weights,
-            interval=interval,
+            interval=weight_intervals([mixture for mixture, _ in drawn]),
             at_floor=fit.at_floor,
             not_improving=fit.not_improving,
             extrapolation_factor=factor,
             noise_sd=fit.noise_sd,
             optima_tokens={self.scale: fit.tokens},
             fits=fit.curves,
+            curves=fit.curves,
+            redrawn=[again.curves for _, again in drawn],
             notes=(*fit_notes(fit.curves, fit.noise_sd), *extrapolation_notes(factor)),
         )
 
@@ -177,16 +187,20 @@ class DDO:
         return list(design.values())
 
 
-def ddo_from_table(
-    rows: Sequence[tuple[str | None, float | None, float]], *, floor: float = 0.2
-) -> DDOFit:
-    """DDO on somebody's own numbers: (domain, factor, objective), in any order.
+def ddo_from_table(rows: Sequence[Row], *, floor: float = 0.2) -> DDOFit:
+    """DDO on somebody's own numbers: (domain, factor, objective[, seed]), in any order.
 
     Args:
         rows: The domain is None or empty for a base run, whose factor is 1 or None. Repeats
-            (seeds) and any number of factors are welcome.
+            (seeds) and any number of factors are welcome. Runs of one seed are a block: what it
+            did to all of them is taken out, as far as the repeats can tell.
         floor: Least amount of any domain, in multiples of its base amount.
     """
+    return fit_trials(checked_trials(rows, floor=floor), floor=floor)
+
+
+def checked_trials(rows: Sequence[Row], *, floor: float) -> list[Trial]:
+    """Rows of `ddo_from_table` as trials, or MixtureError if they are no design of DDO."""
     if not 0 <= floor < 1:
         raise MixtureError(f"floor must be in [0, 1), got {floor:g}", hint="the paper has 0.2")
     trials = list(_checked(rows))
@@ -209,11 +223,11 @@ def ddo_from_table(
                 "a curve needs two factors besides the base run",
                 hint="add a run with less of it, e.g. 0.2, and one with more, e.g. 3",
             )
-    return fit_trials(trials, floor=floor)
+    return trials
 
 
-def _checked(rows: Sequence[tuple[str | None, float | None, float]]) -> Iterator[Trial]:
-    for number, (name, factor, objective) in enumerate(rows, start=1):
+def _checked(rows: Sequence[Row]) -> Iterator[Trial]:
+    for number, (name, factor, objective, *seed) in enumerate(rows, start=1):
         domain = (name or "").strip() or None
         where = f"run {number} ({domain or 'base'})"
         if not (math.isfinite(objective) and objective > 0):
@@ -232,4 +246,4 @@ def _checked(rows: Sequence[tuple[str | None, float | None, float]]) -> Iterator
                 f"{where} has a factor of {x:g}: factor 1 and an empty domain belong together",
                 hint="a base run has an empty domain and factor 1; every other run has neither",
             )
-        yield Trial(domain=domain, factor=x, objective=objective)
+        yield Trial(domain=domain, factor=x, objective=objective, seed=str(*seed))

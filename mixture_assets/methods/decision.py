@@ -279,6 +279,20 @@ def _verdict(gain: Value, is_known: bool) -> Verdict:
     return "supported" if gain.low > 0 else "within noise"
 
 
+def sentence(decision: Decision) -> str:
+    """The verdict, for people."""
+    gain = decision.gain
+    if decision.verdict == "not identifiable":
+        return (
+            "not identifiable: the law predicts held-out runs no better than their mean, so "
+            "natural is proposed; `mixture next` names runs that would help"
+        )
+    range_ = f"{gain.value:.4g} (90 % interval {gain.low:.4g} to {gain.high:.4g})"
+    if decision.verdict == "within noise":
+        return f"within noise: natural is as good; predicted gain {range_}"
+    return f"supported: the objective is predicted to fall by {range_} against natural"
+
+
 def is_better_than_mean(predicted: Array, measured: Array, seed: int) -> bool:
     """Whether held-out predictions beat the mean of the other folds' runs, at 95 %.
 

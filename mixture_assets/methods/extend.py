@@ -55,6 +55,7 @@ class ExtendedDDO(DDO):
                     factor=run.tokens[domain] / share if domain else 1.0,
                     objective=_objective(problem, losses, run, labels, reference, changed),
                     run_digest=run.digest,
+                    seed=str(run.seed),
                 )
             )
             if domain is None:
@@ -64,6 +65,7 @@ class ExtendedDDO(DDO):
                         factor=0.0,
                         objective=_objective(problem, losses, run, labels, reference, {name}),
                         run_digest=run.digest,
+                        seed=str(run.seed),
                     )
                     for name in sorted(absent)
                 ]

@@ -9,13 +9,12 @@ Units:
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.problem import CurveFit
 from mixture_assets.methods.allocate import allocate
+from mixture_assets.methods.blocks import fit_blocks
 from mixture_assets.methods.curves import STARTS, Curve, fit_curve, improves
 
 
@@ -27,6 +26,7 @@ class Trial:
     factor: float
     objective: float
     run_digest: str = ""
+    seed: str = ""  # runs of one seed are a block; empty: not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class DDOFit:
     """Curves and optimum of one scale."""
 
     curves: Sequence[CurveFit]  # by domain, in sorted order
-    noise_sd: float | None  # of the objective, between seeds of the base run
+    noise_sd: float | None  # of one run's objective, from repeats, the seed's effect taken out
     base_objective: float  # mean over seeds
 
     @property
@@ -95,6 +95,10 @@ def fit_trials(
 ) -> DDOFit:
     """Fit a curve for each domain through its runs and every base run, and allocate.
 
+    Noise is Gaussian, alike in all runs, and runs of one seed may share an effect, which is taken
+    out where the design repeats enough to tell it (see `blocks`); least squares then has the
+    greatest likelihood.
+
     Args:
         trials: In any order. Base runs (domain None) are shared by all domains.
         floor: Least amount of any domain, in multiples of its base amount.
@@ -103,7 +107,8 @@ def fit_trials(
         starts: Where the search for a curve begins, by domain.
         alone: Domains that the base runs lack, so that no base run stands for their factor 1.
     """
-    ordered = sorted(trials, key=lambda t: (t.domain or "", t.factor, t.objective))
+    level, noise_sd = without_seeds(trials)
+    ordered = sorted(level, key=lambda t: (t.domain or "", t.factor, t.objective))
     base = [t for t in ordered if t.domain is None]
     base_objective = math.fsum(t.objective for t in base) / len(base)
     own: dict[str, list[Trial]] = {}
@@ -135,9 +140,30 @@ def fit_trials(
             )
             for domain in sorted(own)
         ],
-        noise_sd=float(np.std([t.objective for t in base], ddof=1)) if len(base) > 1 else None,
+        noise_sd=noise_sd,
         base_objective=base_objective,
     )
+
+
+def without_seeds(trials: Sequence[Trial]) -> tuple[list[Trial], float | None]:
+    """Trials with the effect of their seed taken out, and the noise that is left in one run.
+
+    A run that stands for several trials counts once.
+    """
+    ordered = sorted(
+        trials, key=lambda t: (t.domain or "", t.factor, t.seed, t.objective, t.run_digest)
+    )
+    seen: dict[str | int, Trial] = {}
+    for i, trial in enumerate(ordered):
+        seen.setdefault(trial.run_digest or i, trial)
+    once = list(seen.values())
+    blocks = fit_blocks(
+        [(t.domain, t.factor) for t in once],
+        [t.seed for t in once],
+        [t.objective for t in once],
+    )
+    level = [replace(t, objective=t.objective - blocks.effect.get(t.seed, 0.0)) for t in trials]
+    return level, blocks.noise_sd
 
 
 def _curve(points: Sequence[tuple[float, float]], starts: Sequence[Curve]) -> Curve | None:

@@ -10,6 +10,7 @@ from mixture_assets.methods.baselines import Natural, Uniform
 from mixture_assets.methods.crisp import Crisp
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.extend import ExtendedDDO
+from mixture_assets.methods.random_swarm import RandomSwarm
 from mixture_assets.methods.reuse import Reuse
 from mixture_assets.methods.temperature import Temperature
 from mixture_assets.methods.unimax import UniMax
@@ -21,6 +22,7 @@ METHODS: Mapping[str, type[Method]] = {
     "autoscale": AutoScale,
     "extended_ddo": ExtendedDDO,
     "reuse": Reuse,
+    "swarm": RandomSwarm,
     "temperature": Temperature,
     "unimax": UniMax,
     "crisp": Crisp,

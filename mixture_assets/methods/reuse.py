@@ -9,7 +9,8 @@ Differs from the source:
     Olmix fits a swarm of random mixtures with a log-linear law; here any method of ours does the
     search (DDO, AutoScale). Epoch caps and floors apply to the real domains, once the group is
     unfolded. Where nothing is new the answer is the earlier mixture without what went, and costs no
-    run.
+    run. It predicts nothing of the full run: the curve of a group says nothing about other ratios
+    in it, and those of natural and uniform are others.
 """
 
 import dataclasses
@@ -31,6 +32,7 @@ from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.base import losses_of, proposal
 from mixture_assets.methods.ddo import DDO
 from mixture_assets.methods.fit import DDOFit
+from mixture_assets.methods.random_swarm import RandomSwarm
 
 GROUP = "(unchanged)"  # no domain can have this name
 
@@ -44,7 +46,7 @@ class Reuse:
     """
 
     frozen: Mapping[str, float]  # domain -> weight in an earlier mixture; only ratios count
-    inner: DDO | AutoScale
+    inner: DDO | AutoScale | RandomSwarm
 
     def plan(self, problem: Problem) -> list[ProxyRun]:
         """The inner method's runs, the group unfolded; none where there is nothing to search."""

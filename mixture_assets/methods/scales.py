@@ -5,7 +5,6 @@ that knows mixtures only says which is best at the scale that it saw, and its ra
 carry over. Both are scored on the same held-out runs, those of the largest scale.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,12 +58,7 @@ class ScaledSwarm:
 
     def only(self, keep: NDArray[np.bool_]) -> "ScaledSwarm":
         """Some of the runs."""
-        swarm = dataclasses.replace(
-            self.swarm,
-            runs=tuple(r for r, k in zip(self.swarm.runs, keep, strict=True) if k),
-            weights=self.swarm.weights[keep],
-            metrics={name: values[keep] for name, values in self.swarm.metrics.items()},
-        )
+        swarm = self.swarm.subset(np.flatnonzero(keep))
         return ScaledSwarm(swarm=swarm, params=self.params[keep], tokens=self.tokens[keep])
 
 

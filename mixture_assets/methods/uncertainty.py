@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.mixture import Mixture
+
+T = TypeVar("T")
 
 _LEVEL = 90.0  # per cent of the draws inside an interval
 _LEAST_DRAWS = 20  # fewer say nothing about a 5th percentile
@@ -35,17 +38,35 @@ def bootstrap_intervals(
     Returns:
         (low, high) by domain; empty if fewer than 20 draws or half of them have an answer.
     """
+    return weight_intervals(bootstrap_draws(draw, draws=draws, seed=seed))
+
+
+def bootstrap_draws(
+    draw: Callable[[np.random.Generator], T], *, draws: int, seed: int = 0
+) -> list[T]:
+    """The answers themselves, so that several intervals can rest on the same draws.
+
+    Empty where `bootstrap_intervals` would be; its arguments.
+    """
     rng = np.random.default_rng(seed)
-    answers = []
+    answers: list[T] = []
     for _ in range(draws):
         try:
             answers.append(draw(rng))
         except MixtureError:
             continue
-    if len(answers) < max(_LEAST_DRAWS, math.ceil(draws / 2)):
+    return answers if len(answers) >= max(_LEAST_DRAWS, math.ceil(draws / 2)) else []
+
+
+def weight_intervals(drawn: Sequence[Mixture]) -> dict[str, tuple[float, float]]:
+    """90 % interval of each weight over draws; empty without draws."""
+    if not drawn:
         return {}
+    return {name: percentile_interval([m[name] for m in drawn]) for name in drawn[0]}
+
+
+def percentile_interval(values: Sequence[float]) -> tuple[float, float]:
+    """What the middle 90 % of the values lie in."""
     tail = (100 - _LEVEL) / 2
-    return {
-        name: tuple(np.percentile([m[name] for m in answers], [tail, 100 - tail]).tolist())
-        for name in answers[0]
-    }
+    low, high = np.percentile(values, [tail, 100 - tail]).tolist()
+    return low, high

@@ -201,7 +201,7 @@ def _fits(data: ReportData, figures: Sequence[str]) -> list[Block]:
     )
     sd = data.proposal["noise_sd"]
     noise = "was not measured" if sd is None else f"has an sd of {number(sd, 2)}"
-    text += f" The {data.objective.name} of the largest scale's base run {noise} between seeds."
+    text += f" The {data.objective.name} of one run at the largest scale {noise} between seeds."
     blocks = [Block(text=text)]
     if "ddo_curves" in figures:
         caption = "Every proxy run, all seeds, with the fitted curves; stars mark the optimum."

@@ -144,7 +144,8 @@ def _fits(ask: Ask, which: str) -> list[dict[str, Any]]:
         "SELECT fit.*, p.a, p.b, p.c FROM fit LEFT JOIN (SELECT fit_id, "
         "max(value) FILTER (name = 'a') AS a, max(value) FILTER (name = 'b') AS b, "
         "max(value) FILTER (name = 'c') AS c FROM fit_parameter GROUP BY fit_id) AS p "
-        f"USING (fit_id) WHERE {which} ORDER BY base_tokens, scale, domain",
+        f"USING (fit_id) WHERE {which} AND optimum IS NOT NULL "
+        "ORDER BY base_tokens, scale, domain",
     )
 
 

@@ -116,7 +116,7 @@ CREATE TABLE evaluation (       -- validation loss of a domain at a step
     is_final BOOLEAN,           -- from result.json or losses/*.json: a number that counts
     PRIMARY KEY (run_id, step, domain, validation_id, metric_version)
 );
-CREATE TABLE fit (              -- objective against one domain's amount
+CREATE TABLE fit (              -- objective against one domain's amount, or a swarm's law
     fit_id VARCHAR,
     proposal_id VARCHAR,
     domain VARCHAR,
@@ -162,13 +162,14 @@ CREATE TABLE proposal_weight (
     is_improving BOOLEAN,
     PRIMARY KEY (proposal_id, domain)
 );
-CREATE TABLE prediction (
+CREATE TABLE prediction (       -- what a proposal expects of the full run, said before it
     proposal_id VARCHAR,
     quantity VARCHAR,           -- with its unit
+    baseline VARCHAR,           -- that the proposal is set beside
     value DOUBLE,
-    low DOUBLE,
+    low DOUBLE,                 -- 90 % interval
     high DOUBLE,
-    PRIMARY KEY (proposal_id, quantity)
+    PRIMARY KEY (proposal_id, quantity, baseline)
 );
 CREATE TABLE comparison (       -- a proposal against a baseline, at the same budget
     comparison_id VARCHAR,

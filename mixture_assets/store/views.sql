@@ -123,6 +123,48 @@ CREATE VIEW leaderboard AS
         GROUP BY ALL
     );
 
+-- Every prediction beside what was measured. Of several comparisons with a baseline, the one over
+-- most seeds; without one at the proposal's budget and objective, a prediction waits.
+CREATE VIEW calibration AS
+    WITH measured AS (
+        SELECT comparison.*, (
+            SELECT min(run.created_at) FROM edge JOIN run ON run.run_id = edge.parent
+            JOIN planned_run ON planned_run.run_id = run.run_id
+                AND planned_run.experiment = comparison.experiment
+            WHERE edge.child = comparison_id AND edge.role = 'full_run'
+                AND planned_run.mixture_name = 'proposal') AS begun_at
+        FROM comparison WHERE proposal_value > 0 AND baseline_value > 0
+        QUALIFY row_number() OVER (
+            PARTITION BY experiment, proposal_id, baseline, objective, tokens
+            ORDER BY n_seeds DESC, comparison_id) = 1
+    ),
+    joined AS (
+        SELECT proposal.experiment, proposal.created_at AS predicted_at, proposal.proposal_id,
+            proposal.method, proposal.budget_tokens, prediction.quantity, prediction.baseline,
+            prediction.value AS predicted, prediction.low, prediction.high,
+            ln(measured.proposal_value / measured.baseline_value) AS measured,
+            CASE WHEN measured.baseline_value + measured.low > 0
+                THEN ln(1 + measured.low / measured.baseline_value) END AS measured_low,
+            CASE WHEN measured.baseline_value + measured.high > 0
+                THEN ln(1 + measured.high / measured.baseline_value) END AS measured_high,
+            measured.n_seeds, measured.begun_at
+        FROM prediction
+        JOIN proposal USING (proposal_id)
+        LEFT JOIN measured ON measured.experiment = proposal.experiment
+            AND measured.proposal_id = proposal.proposal_id
+            AND measured.baseline = prediction.baseline
+            AND measured.objective = proposal.objective
+            AND measured.tokens = proposal.budget_tokens
+    )
+    SELECT experiment, predicted_at, proposal_id, method, budget_tokens, quantity, baseline,
+        predicted, low, high, measured, measured_low, measured_high, n_seeds, begun_at,
+        measured - predicted AS error,
+        measured BETWEEN low AND high AS is_covered,
+        CASE WHEN measured IS NULL THEN 'waiting'
+            WHEN begun_at < predicted_at THEN 'run came first'
+            ELSE 'scored' END AS state
+    FROM joined;
+
 -- What a re-fit was said to cost, beside what it cost; NULL until its runs are done.
 CREATE VIEW refit_cost AS
     SELECT refit.experiment, refit.refit_id, refit.way, refit_option.n_to_train,

@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from mixture_assets.cli import cli
-from mixture_assets.defs import verbs
+from mixture_assets.defs import decisions, verbs
 from mixture_assets.defs.resources import Lab
 
-JOBS = {verb.name: verb for verb in verbs.verbs}
+VERBS = [*verbs.verbs, *decisions.verbs]
+JOBS = {verb.name: verb for verb in VERBS}
 SQL = "SELECT purpose, count(*) AS n FROM run GROUP BY purpose ORDER BY purpose"
 
 
@@ -127,7 +128,7 @@ def test_a_file_that_is_not_there_is_named(tiny):
 
 def test_every_setting_has_a_description():
     with_settings = []
-    for verb in verbs.verbs:
+    for verb in VERBS:
         assert verb.description, verb.name
         (step,) = verb.graph.node_defs
         fields = getattr(step.config_schema.config_type, "fields", {})
@@ -135,7 +136,7 @@ def test_every_setting_has_a_description():
             assert field.description, f"{verb.name}: {name}"
         with_settings += [verb.name.removeprefix("desk_")] if fields else []
     expected = {"query", "history", "why", "diff", "gc", "ddo", "laws", "extrapolate"}
-    expected |= {"export", "next"}
+    expected |= {"export", "next", "propose_from_runs"}
     assert set(with_settings) == expected
 
 
@@ -170,6 +171,22 @@ def test_runs_are_named_as_by_the_command(tiny, tmp_path):
     shown = [(row[0], row[2]) for row in cells(found["runs"])[2:]]
     assert shown == [(r["run"], f"+- {r['half_width']:.4g}") for r in expected["runs"]]
     assert len(shown) == 3
+
+
+def test_weights_from_own_runs_are_those_of_the_command(tiny, tmp_path):
+    rows = [(f"r{i:02}", i / 11, 1 - i / 11, 2 + (i / 11) ** 2) for i in range(12)]
+    files = {"ratios": (0, 1, 2), "metrics": (0, 3)}
+    header = ("run", "a", "b", "loss")
+    for name, keep in files.items():
+        lines = [",".join(str(row[k]) for k in keep) for row in (header, *rows)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+    paths = {name: str(tmp_path / f"{name}.csv") for name in files}
+    found = answer("propose_from_runs", tiny, {**paths, "objective": "loss", "cap": "b=0.8"})
+    options = [x for name, path in paths.items() for x in (f"--{name}", path)]
+    expected = told("propose", *options, "--objective", "loss", "--cap", "b=0.8")
+    assert found["verdict"] == expected["verdict"] == "supported"
+    shown = {row[0]: float(row[1]) for row in cells(found["weights"])[2:]}
+    assert shown == pytest.approx(expected["weights"], abs=1e-4)
 
 
 def test_every_verb_of_the_command_line_that_asks_is_on_the_desk():

@@ -3,12 +3,16 @@ import random
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy.optimize import brentq, minimize
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.problem import Objective, Problem
-from mixture_assets.methods.autoscale import AutoScale, extrapolate
+from mixture_assets.core.problem import Objective, Problem, ProxyResult
+from mixture_assets.methods.autoscale import AutoScale
 from mixture_assets.methods.ddo import DDO
+from mixture_assets.methods.extend import ExtendedDDO
+from mixture_assets.methods.extrapolate import extrapolate, extrapolate_scales
 from tests.methods.conftest import DOMAINS, named, toy_loss
 
 # AutoScale_example.ipynb: totals of steps 1 to 4, billions of tokens
@@ -312,3 +316,151 @@ def test_scales_must_grow_under_one_floor():
         AutoScale(small=large, large=small)
     with pytest.raises(MixtureError, match=r"both scales need one floor, got 0\.2 and 0\.1"):
         AutoScale(small=small, large=replace(large, floor=0.1))
+
+
+def test_the_06b_prediction_is_as_near_to_the_independent_optimum_as_published(published):
+    """AutoScale_example.ipynb: DDO run at 0.6B by itself, from the same commit as the others."""
+    independent = named([1.6537299, 0.2, 1.1988018, 1.27792191, 1.62120831, 0.7912898, 0.25704828])
+    half = extrapolate(published["small"], published["large"], budget_tokens=0.5961154448)
+    gap = {d: abs(half.weights[d] - independent[d] / 7) for d in DOMAINS}
+    assert math.fsum(gap.values()) == pytest.approx(0.0531, abs=5e-5)
+    assert max(gap, key=gap.__getitem__) == "stackexchange"
+    assert gap["stackexchange"] == pytest.approx(0.0195, abs=5e-5)
+
+
+def test_two_scales_are_the_authors_rule_and_have_no_r2(published):
+    small, large = published["small"], published["large"]
+    many = extrapolate_scales([small, large], budget_tokens=5)
+    t = brentq(lambda t: sum(small[d] ** (1 - t) * large[d] ** t for d in DOMAINS) - 5, 1, 3)
+    assert many.t == pytest.approx(t)
+    assert many.tokens == pytest.approx({d: small[d] ** (1 - t) * large[d] ** t for d in DOMAINS})
+    assert many.r2 == {}
+
+
+def test_a_third_scale_on_the_progression_changes_nothing(published):
+    small, large = published["small"], published["large"]
+    two = extrapolate(small, large, budget_tokens=5)
+    middle = dict(extrapolate(small, large, budget_tokens=0.6).tokens)
+    three = extrapolate_scales([small, middle, large], budget_tokens=5)
+    # the middle one's place is by its total, which is not quite its t
+    assert dict(three.weights) == pytest.approx(dict(two.weights), abs=2e-3)
+
+
+def test_many_scales_are_numpys_straight_lines():
+    rng = random.Random(0)
+    scales = [{d: 10**k * math.exp(rng.gauss(0, 0.2)) for d in "abcd"} for k in range(1, 6)]
+    answer = extrapolate_scales(scales, budget_tokens=4e7, rule="paper")
+    totals = [math.fsum(s.values()) for s in scales]
+    s_J = np.log(np.array(totals) / totals[0]) / math.log(totals[-1] / totals[0])
+    for d in "abcd":
+        log_J = np.log([s[d] for s in scales])
+        rate, start = np.polyfit(s_J, log_J, 1)
+        assert math.log(answer.tokens[d]) == pytest.approx(start + rate * answer.t, abs=1e-9)
+        assert answer.r2[d] == pytest.approx(np.corrcoef(s_J, log_J)[0, 1] ** 2)
+
+
+def test_the_papers_three_scales_lie_on_lines(reference):
+    """papers.md 1.4: 0.3B, 0.6B and 1.2B digitised from figure 2a; mean R2 0.995 by OLS."""
+    rows = reference("ddo_weights_by_scale_fig2a_digitised.csv")
+    scales = [
+        {d: float(row[d]) * size for d in DOMAINS}
+        for size in (0.3, 0.6, 1.2)
+        for row in rows
+        if float(row["tokens_billion"]) == size
+    ]
+    answer = extrapolate_scales(scales, budget_tokens=10, rule="paper")
+    assert math.fsum(answer.r2.values()) / 7 == pytest.approx(0.995, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        ([{"a": 1.0}], r"a trend needs two scales or more, got 1"),
+        ([{"a": 1.0}, {"a": 2.0}, {"b": 3.0}], r"the scales disagree on domains: 'a', 'b' in only"),
+        ([{"a": 1.0}, {"a": 3.0}, {"a": 2.0}], r"must have more tokens than the smaller one"),
+    ],
+)
+def test_says_what_is_wrong_with_many_scales(scales, message):
+    with pytest.raises(MixtureError, match=message):
+        extrapolate_scales(scales, budget_tokens=10)
+
+
+def test_growth_out_of_a_floor_at_any_scale_is_held(trap):
+    small, large = trap
+    middle = {d: 2 * x for d, x in small.items()}
+    answer = extrapolate_scales([small, middle, large], budget_tokens=4e6)
+    assert answer.held == ["novels", "proposals"]
+
+
+HEAD_START = {"web": (0.0, 0.30), "code": (2e3, 0.45), "books": (2.5e4, 0.5)}  # tokens, power
+
+
+def losses_with_a_head_start(tokens):
+    """Of each domain, of its own tokens and what it knows already."""
+    return {d: 1 + 40 * (tokens[d] + known) ** -b for d, (known, b) in HEAD_START.items()}
+
+
+def with_losses(method, problem, sd=0.0):
+    rng = random.Random(7)
+    return [
+        ProxyResult(
+            run=run,
+            loss_nats={
+                d: y + rng.gauss(0, sd) for d, y in losses_with_a_head_start(run.tokens).items()
+            },
+        )
+        for run in method.plan(problem)
+    ]
+
+
+def test_one_law_over_both_scales_is_not_fooled_by_a_floor(method, problem):
+    """'books' needs nothing at the small scale, and much at the budget."""
+    method = replace(method, bootstrap=0)
+    found = minimize(
+        lambda z: sum(
+            (1e6 * w + HEAD_START[d][0]) ** -HEAD_START[d][1]
+            for d, w in zip(HEAD_START, np.exp(z) / np.exp(z).sum(), strict=True)
+        ),
+        np.zeros(3),
+        options={"gtol": 1e-10},
+    )
+    truth = dict(zip(HEAD_START, np.exp(found.x) / np.exp(found.x).sum(), strict=True))
+    results = with_losses(method, problem)
+    away = {}
+    for rule in ("additive", "safe", "paper"):
+        proposal = replace(method, rule=rule).propose(problem, results)
+        away[rule] = sum(abs(proposal.mixture[d] - truth[d]) for d in truth)
+        assert method.fits(problem, results)["small"].at_floor == ["books"]
+    assert away["additive"] < 0.01
+    assert away["safe"] > 0.1
+    assert away["paper"] > 0.1
+
+
+def test_the_law_has_intervals_from_what_it_leaves_unexplained(method, problem):
+    method = replace(method, rule="additive", bootstrap=24, small=DDO(base_tokens=30_000))
+    quiet, loud = (method.propose(problem, with_losses(method, problem, sd)) for sd in (1e-4, 1e-2))
+    for proposal in (quiet, loud):
+        assert all(lo <= proposal.mixture[d] <= hi for d, (lo, hi) in proposal.interval.items())
+    width = [sum(hi - lo for lo, hi in p.interval.values()) for p in (quiet, loud)]
+    assert width[1] > 5 * width[0] > 0
+
+
+def test_the_law_takes_the_effect_of_seeds_out(problem):
+    scales = [DDO(base_tokens=n, seeds=(0, 1), base_seeds=(2, 3)) for n in (30_000, 120_000)]
+    method = AutoScale(small=scales[0], large=scales[1], rule="additive", bootstrap=0)
+    results = with_losses(method, problem)
+    moved = [
+        replace(r, loss_nats={d: y + 0.05 * r.run.seed for d, y in r.loss_nats.items()})
+        for r in results
+    ]
+    assert dict(method.propose(problem, moved).mixture) == pytest.approx(
+        dict(method.propose(problem, results).mixture), abs=0.02
+    )
+
+
+def test_the_law_needs_every_domain_in_every_run(problem):
+    small, large = (ExtendedDDO(base_tokens=n, around=("web", "code")) for n in (30_000, 120_000))
+    method = AutoScale(small=small, large=large)
+    assert method.plan(problem)
+    with pytest.raises(MixtureError, match=r"every domain in every run, not so for 'books'"):
+        replace(method, rule="additive").plan(problem)

@@ -32,6 +32,7 @@ SETTINGS = {
         "frozen": {"gone": 0.5, "web": 0.3, "books": 0.2},
         "inner": DDO(base_tokens=300_000, base_seeds=(1, 2), bootstrap=20),
     },
+    "swarm": {"base_tokens": 300_000, "n_runs": 20, "base_seeds": (1, 2), "draws": 100},
     "temperature": {"temperature": 3.0},
     "unimax": {"epochs": 0.5},
     "crisp": {"counts": {"web": 40, "code": 9, "books": 1}, "bootstrap": 20},

@@ -289,6 +289,7 @@ def later_records(store: Path) -> None:
     old, new = "90a1000000000001", "90a1000000000002"
     rows = proposal_rows(["r0"], new, created_at="2026-01-03T04:00:00Z")
     rows["input"] = [_input(new, "proxy", "grow", "4.0")]
+    rows["prediction"] = [prediction_row(new, "natural", -0.04)]
     rows["proposal_weight"][0] |= {"weight_low": 0.25, "weight_high": 0.55}  # natural is 0.5
     write_json(store / "records/proposal" / f"{new}.json", _record("proposal", new, rows))
     write_json(store / "latest" / "demo.json", {"proposal_id": new})
@@ -306,6 +307,20 @@ def later_records(store: Path) -> None:
     rows = {"input": said, "comparison": [comparison], "shard": [copied]}
     write_json(store / "records/note/later.json", _record("note", "later", rows))
     append_rows(store / "runs/r0/metrics.jsonl", [step_row("r0", 11) | {"grad_norm": 9.0}])
+
+
+def prediction_row(
+    proposal_id: str, baseline: str, value: float, half: float = 0.02
+) -> dict[str, Any]:
+    """What a proposal expects beside a baseline."""
+    return {
+        "proposal_id": proposal_id,
+        "quantity": "log of the objective over the baseline's",
+        "baseline": baseline,
+        "value": value,
+        "low": value - half,
+        "high": value + half,
+    }
 
 
 def _input(owner: str, kind: str, name: str, value: str) -> dict[str, Any]:

@@ -189,13 +189,13 @@ def test_a_record_that_changed_or_went_takes_its_rows_along(store: Path) -> None
         "n0",
         {
             "prediction": [
-                {"proposal_id": "p", "quantity": "a", "value": 1.0},
-                {"proposal_id": "p", "quantity": "b", "value": 2.0},
+                {"proposal_id": "p", "quantity": "a", "baseline": "natural", "value": 1.0},
+                {"proposal_id": "p", "quantity": "b", "baseline": "natural", "value": 2.0},
             ]
         },
     )
     ingest(store)
-    row = {"proposal_id": "p", "quantity": "b", "value": 3.0}
+    row = {"proposal_id": "p", "quantity": "b", "baseline": "natural", "value": 3.0}
     write_record(store, "note", "n0", {"prediction": [row]})
     ingest(store)
     assert query(store, "SELECT quantity, value FROM prediction").rows == [("b", 3.0)]
