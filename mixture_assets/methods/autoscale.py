@@ -24,7 +24,11 @@ from mixture_assets.methods.extrapolate import Extrapolation, extrapolate
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.methods.joint import check_complete, fit_joint, runs_over_scales
 from mixture_assets.methods.notes import extrapolation_notes, fit_notes, floor_notes
-from mixture_assets.methods.uncertainty import bootstrap_draws, weight_intervals
+from mixture_assets.methods.uncertainty import (
+    bootstrap_draws,
+    bootstrap_intervals,
+    weight_intervals,
+)
 
 Rule = Literal["safe", "paper", "additive"]
 
