@@ -7,7 +7,7 @@ true gain is that of the mixture that was chosen. A weight counts as free where 
 within its bounds. Sparse mixtures are Dirichlet around natural with a concentration of 0.2 x
 domains, dense ones of 1 x domains.
 
-    .venv/bin/python benchmarks/coverage.py [--repetitions 200] [--domains 5 20 60] [--noise-only]
+    .venv/bin/python benchmarks/coverage.py [--repetitions 20] [--domains 5 20 60] [--noise-only]
 """
 
 import argparse
@@ -111,7 +111,7 @@ def seen_as_noise(n_domains, repetitions):
 def main():
     """Print one JSON line for each cell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=200)
+    parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--domains", type=int, nargs="+", default=sorted(RUNS))
     parser.add_argument("--noise-only", action="store_true")
     asked = parser.parse_args()

@@ -11,6 +11,7 @@ Shapes:
 
 Differs from the source:
     A fixed centring factor and no line search: a Newton step goes 99 % of the way to the wall.
+    Bounds of groups give way by 1e-9, so that a group whose two bounds are equal has an inside.
 """
 
 from dataclasses import dataclass, replace
@@ -220,7 +221,7 @@ def _follow(objective: Convex, bounds: _Bounds) -> tuple[Array, Array]:
     w, y, slack, z = point
     dual, primal, product = _residuals(objective, bounds, point)
     if max(float(np.abs(r).max()) for r in (dual, primal, product)) > _NOT_DONE:
-        raise MixtureError("the optimum of a law was not found", hint="ask for less narrow bounds")
+        raise MixtureError("the optimum of a law was not found", hint="ask for wider bounds")
     w *= total / w.sum(axis=1, keepdims=True)
     of_groups = slice(slack.shape[1] - 2 * bounds.n_rows, None)
     return w, np.hstack([y, z[:, of_groups]]) * scale

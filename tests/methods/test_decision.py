@@ -103,12 +103,10 @@ def test_the_proposal_is_within_one_standard_error_of_the_best_and_nearer_to_nat
     bare, proposal = decided.mixtures["bare"], decided.mixtures["proposal"]
     given_up = decided.predicted["proposal"].value - decided.predicted["bare"].value
     case = _Case(swarm(), BOTH, NATURAL, QUICK)
-    at_bare = case.draws.value(array(bare)[None])[:, 0]
     drawn = minimise(case.draws.convex(), case.region).weights
     # of the bare gain, less its optimism, written out
     gains = case.draws.value(natural[None])[:, 0] - case.draws.own_value(drawn)
     by_fit = case.fit.value(natural[None])[0, 0] - case.fit.value(drawn)[0]
-    assert at_bare.shape == gains.shape
     assert -1e-9 <= given_up <= float((gains - by_fit).std()) * (1 + 1e-6)
     assert nats(proposal) < nats(bare)
 
