@@ -204,6 +204,7 @@ def _answer(
         "verdict": decision.verdict,
         "sentence": sentence(decision),
         "gain": asdict(decision.gain),
+        "gain_over_uniform": asdict(decision.gain_over_uniform),
         "predicted": {n: asdict(v) for n, v in decision.predicted.items()},
         "mixtures": {n: dict(m) for n, m in decision.mixtures.items()},
         "prices": [asdict(p) for p in decision.prices],

@@ -68,6 +68,7 @@ class Decision:
     interval: Mapping[str, tuple[float, float]]  # 90 %, of each weight
     verdict: Verdict
     gain: Value  # natural's objective less the proposal's
+    gain_over_uniform: Value
     predicted: Mapping[str, Value]  # proposal, natural, uniform, bare, unconstrained, worst
     mixtures: Mapping[str, Mixture]  # the same names
     prices: tuple[Price, ...]  # the dearest first
@@ -147,6 +148,7 @@ class Case:
             interval=self._intervals(chosen, drawn if is_known else bare_drawn),
             verdict=_verdict(gain, is_known),
             gain=gain,
+            gain_over_uniform=self.gain(chosen, drawn, np.full_like(chosen, 1 / len(chosen))),
             predicted={name: self._value(w) for name, w in mixtures.items()},
             mixtures={name: _named(self.swarm, w) for name, w in mixtures.items()},
             prices=self._prices(at),
@@ -162,27 +164,29 @@ class Case:
     def _convex(self, laws: Laws, kl: float) -> Convex:
         return laws.convex(kl, np.maximum(self.nat, _LEAST_SHARE))
 
-    def _gain_of(self, laws: Laws, weights: Array) -> Array:
-        """Natural's value less that of (B, D) weights, each draw at its own."""
-        return np.asarray(laws.value(self.nat[None])[:, 0] - laws.own_value(weights))
+    def _gain_of(self, laws: Laws, weights: Array, over: Array | None = None) -> Array:
+        """A baseline's value, natural's, less that of (B, D) weights, each draw at its own."""
+        baseline = self.nat if over is None else over
+        return np.asarray(laws.value(baseline[None])[:, 0] - laws.own_value(weights))
 
     def optima(self, kl: float = 0.0) -> Array:
         """Where each draw is least, (B, D)."""
         return minimise(self._convex(self.draws, kl), self.region).weights
 
-    def optimism(self, drawn: Array) -> Array:
+    def optimism(self, drawn: Array, over: Array | None = None) -> Array:
         """What each draw says that its own (B, D) optimum gains, less what the fit says, (B,).
 
         A draw's optimum is as much too good in the draw's own eyes, compared with the fit that it
         was drawn from, as the fit's optimum is in the fit's, compared with the truth.
         """
-        at_fit = self.fit.value(self.nat[None])[0, 0] - self.fit.value(drawn)[0]
-        return np.asarray(self._gain_of(self.draws, drawn) - at_fit)
+        baseline = self.nat if over is None else over
+        at_fit = self.fit.value(baseline[None])[0, 0] - self.fit.value(drawn)[0]
+        return np.asarray(self._gain_of(self.draws, drawn, over) - at_fit)
 
-    def gain(self, chosen: Array, drawn: Array) -> Value:
+    def gain(self, chosen: Array, drawn: Array, over: Array | None = None) -> Value:
         """The chosen mixture's gain without the optimism of having been chosen by the same fit."""
-        optimism = self.optimism(drawn)
-        value = float(self._gain_of(self.fit, chosen[None])[0] - optimism.mean())
+        optimism = self.optimism(drawn, over)
+        value = float(self._gain_of(self.fit, chosen[None], over)[0] - optimism.mean())
         sd = float(optimism.std())
         return Value(value=value, low=value - _Z * sd, high=value + _Z * sd)
 

@@ -17,13 +17,21 @@ Differs from the source:
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.mixture import Mixture
-from mixture_assets.core.problem import Objective, Problem, Proposal, ProxyResult, ProxyRun
+from mixture_assets.core.problem import (
+    LOG_RATIO,
+    Objective,
+    Prediction,
+    Problem,
+    Proposal,
+    ProxyResult,
+    ProxyRun,
+)
 from mixture_assets.methods.base import losses_of, proposal
 from mixture_assets.methods.constraints import constrain
 from mixture_assets.methods.decision import Decision, Settings, decide, sentence
@@ -91,7 +99,7 @@ class RandomSwarm:
         constrain(problem.natural, problem)  # what nobody can keep is said in everybody's words
         found = self.decision(problem, results)
         factor = problem.budget_tokens / self.base_tokens
-        return proposal(
+        answer = proposal(
             problem,
             method=_NAME,
             mixture=found.mixture,
@@ -100,6 +108,7 @@ class RandomSwarm:
             noise_sd=found.noise_sd,
             notes=(sentence(found), *found.notes, *extrapolation_notes(factor)),
         )
+        return replace(answer, predictions=_predictions(found))
 
     def _design(self, problem: Problem) -> dict[str, ProxyRun]:
         """Name -> run, each mixture once."""
@@ -142,3 +151,18 @@ def _metrics(objective: Objective, loss_nats: Mapping[str, float]) -> dict[str, 
     if objective.metric == "loss":
         return dict(loss_nats)
     return {name: math.exp(loss) for name, loss in loss_nats.items()}
+
+
+def _predictions(found: Decision) -> tuple[Prediction, ...]:
+    """The proposal beside natural and uniform at the swarm's scale, without optimism."""
+    predictions = []
+    gains = {"natural": found.gain, "uniform": found.gain_over_uniform}
+    for name, gain in gains.items():
+        level = found.predicted[name].value
+        if not 0 < level - gain.high:
+            continue  # a logarithm of nothing
+        value, high, low = (math.log1p(-x / level) for x in (gain.value, gain.low, gain.high))
+        predictions.append(
+            Prediction(quantity=LOG_RATIO, baseline=name, value=value, low=low, high=high)
+        )
+    return tuple(predictions)
