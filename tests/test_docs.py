@@ -168,6 +168,66 @@ def test_there_are_examples():
     assert len(EXAMPLES) >= 3
 
 
+def test_the_example_swarm_is_what_its_script_makes():
+    made = subprocess.run(
+        [sys.executable, ROOT / "examples" / "make_swarm.py"], capture_output=True, text=True
+    ).stdout
+    tables = [ROOT / "examples" / "swarm" / f"{name}.csv" for name in ("ratios", "metrics")]
+    assert made.split("\n\n") == [*(t.read_text(encoding="utf-8").strip() for t in tables), ""]
+
+
+# --- the README's own runs --------------------------------------------------------------------
+
+
+def sessions(text):
+    """Commands of a section's blocks, each with the lines that the page shows below it."""
+    for body in blocks(text, ""):
+        for part in re.split(r"^\$ ", body.replace("\\\n", " "), flags=re.MULTILINE)[1:]:
+            command, *shown = part.splitlines()
+            yield command, shown[: shown.index("...")] if "..." in shown else shown
+
+
+def differences(shown, printed):
+    """Lines that are not alike: other words, or numbers that are 2 % or 0.002 apart."""
+    for one, other in zip(shown, printed, strict=True):
+        number = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
+        words = [re.sub(number, "#", line) for line in (one, other)]
+        values = [[float(x) for x in re.findall(number, line)] for line in (one, other)]
+        if words[0].split() != words[1].split() or values[0] != pytest.approx(
+            values[1], rel=0.02, abs=0.002
+        ):
+            yield one, other
+
+
+def test_the_readme_s_own_runs_give_what_it_shows(tmp_path):
+    """From two tables to exported weights, by the README's section alone."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("### Your own runs")[1].split("Which law")[0]
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    found = list(sessions(section))
+    assert [c.split()[:2] for c, _ in found][2:] == [["mixture", "propose"], ["mixture", "export"]]
+    for command, shown in found:
+        words = shlex.split(command)
+        if words[0] == "mixture":
+            words[:1] = [sys.executable, "-c", "from mixture_assets.cli import cli; cli()"]
+        done = subprocess.run(
+            words,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+        printed = done.stdout.splitlines()
+        assert list(differences(shown, printed[: len(shown)])) == []
+
+
+def test_another_number_is_seen():
+    assert list(differences(["web 0.236"], ["web  0.2361"])) == []
+    assert len(list(differences(["web 0.2", "gain 1"], ["web 0.3", "loss 1"]))) == 2
+
+
 # --- links and commands -----------------------------------------------------------------------
 
 
