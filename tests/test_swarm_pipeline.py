@@ -60,13 +60,13 @@ def test_what_a_swarm_expects_is_scored_by_the_full_runs(swarm):
     workspace, _corpus, proposal_id = run_experiment(swarm)
     pipeline.refresh_database(workspace)
     sql = (
-        "SELECT baseline, value, low, high, measured, state FROM calibration "
+        "SELECT baseline, predicted, low, high, measured, state FROM calibration "
         f"WHERE proposal_id = '{proposal_id}' ORDER BY baseline"
     )
     rows = query(workspace.store, sql).to_dicts()
     assert [row["baseline"] for row in rows] == ["natural", "uniform"]
     for row in rows:
-        assert row["low"] <= row["value"] <= row["high"]
+        assert row["low"] <= row["predicted"] <= row["high"]
         assert row["state"] == "scored"
         assert math.isfinite(row["measured"])
 

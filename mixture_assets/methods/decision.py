@@ -36,6 +36,7 @@ DEFAULT_LAW = "exponential"
 _Z = 1.6448536269514722  # 90 % of a normal lies within so many sd; 95 % lies below it
 _LEAST_SHARE = 1e-6  # of natural, in relative entropy
 _LEAST_PRICE = 1e-6  # of the objective's spread: less is rounding
+_SAMPLED = "sampled range"
 _SAME = 1e-9  # of weight
 _LEAST_KL, _MOST_KL = 1e-6, 1e3  # of the objective's spread per nat: the optimum, and natural
 _BISECTIONS = 30
@@ -243,7 +244,8 @@ class Case:
         ]
         for why, bound, price in sides:
             for i, name in enumerate(region.domains):
-                if why[i]:
+                is_known = region.high[i] > region.low[i] or why[i] != _SAMPLED
+                if why[i] and is_known:  # a weight that never varied has no price
                     found.append((why[i], name, float(bound[i]), float(price[i])))
         for bound, price in (
             (region.row_low, at.row_low_price[0]),
@@ -325,8 +327,8 @@ def _region(swarm: Swarm, natural: Mixture, settings: Settings) -> Region:
     if settings.beyond_samples:
         return region
     least, most = swarm.weights.min(axis=0), swarm.weights.max(axis=0)
-    region = region.floored(dict(zip(swarm.domains, least.tolist(), strict=True)), "sampled range")
-    region = region.capped(dict(zip(swarm.domains, most.tolist(), strict=True)), "sampled range")
+    region = region.floored(dict(zip(swarm.domains, least.tolist(), strict=True)), _SAMPLED)
+    region = region.capped(dict(zip(swarm.domains, most.tolist(), strict=True)), _SAMPLED)
     try:
         region.check()
     except MixtureError as error:
