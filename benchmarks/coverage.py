@@ -18,7 +18,7 @@ import zlib
 import numpy as np
 
 from mixture_assets.core.mixture import Mixture
-from mixture_assets.methods.decision import Settings, _Case, is_better_than_mean
+from mixture_assets.methods.decision import Case, Settings, is_better_than_mean
 from mixture_assets.methods.optimum import minimise
 from mixture_assets.methods.resample import Laws
 from mixture_assets.methods.swarm import Swarm
@@ -58,9 +58,7 @@ def swarm_of(rng, n_domains, mixtures, n_metrics, signal=1.0):
 
 def case_of(swarm, natural, seed):
     """What decide() works with, without its cross-validation."""
-    return _Case(
-        swarm, dict.fromkeys(swarm.metrics, 1.0), natural, Settings(draws=DRAWS, seed=seed)
-    )
+    return Case(swarm, dict.fromkeys(swarm.metrics, 1.0), natural, Settings(draws=DRAWS, seed=seed))
 
 
 def covered(rng, n_domains, mixtures, n_metrics, seed):
@@ -74,7 +72,7 @@ def covered(rng, n_domains, mixtures, n_metrics, seed):
     low, high = np.array(list(case._intervals(chosen, drawn).values())).T
     is_free = (right > region.low + FREE) & (right < region.high - FREE)
     holds = (low - ROUNDING <= right) & (right <= high + ROUNDING)
-    gain, true_gain = case._gain(chosen, drawn), case._gain_of(truth, chosen[None])[0]
+    gain, true_gain = case.gain(chosen, drawn), case._gain_of(truth, chosen[None])[0]
     return {
         "free": holds[is_free].tolist(),
         "all": holds.tolist(),

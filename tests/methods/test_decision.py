@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize
 
 from mixture_assets.core.mixture import Mixture
-from mixture_assets.methods.decision import Settings, _Case, decide, replicate_sd
+from mixture_assets.methods.decision import Case, Settings, decide, replicate_sd
 from mixture_assets.methods.optimum import minimise
 from mixture_assets.methods.region import Limits, Region
 from mixture_assets.methods.resample import Laws
@@ -76,7 +76,7 @@ def test_the_bare_optimum_approaches_the_truth_as_noise_goes_to_0():
     ).x
     off = []
     for noise in (0.3, 0.03, 0.0):
-        case = _Case(swarm(noise=noise), BOTH, NATURAL, QUICK)
+        case = Case(swarm(noise=noise), BOTH, NATURAL, QUICK)
         region = Region.simplex(DOMAINS).floored(dict(zip(DOMAINS, low, strict=True)), "low")
         region = region.capped(dict(zip(DOMAINS, high, strict=True)), "high")
         found = minimise(case.fit.convex(), region).weights[0]
@@ -102,7 +102,7 @@ def test_the_proposal_is_within_one_standard_error_of_the_best_and_nearer_to_nat
 
     bare, proposal = decided.mixtures["bare"], decided.mixtures["proposal"]
     given_up = decided.predicted["proposal"].value - decided.predicted["bare"].value
-    case = _Case(swarm(), BOTH, NATURAL, QUICK)
+    case = Case(swarm(), BOTH, NATURAL, QUICK)
     drawn = minimise(case.draws.convex(), case.region).weights
     # of the bare gain, less its optimism, written out
     gains = case.draws.value(natural[None])[:, 0] - case.draws.own_value(drawn)
@@ -173,7 +173,7 @@ def test_noise_alone_is_not_identifiable_and_natural_is_kept():
 def test_where_natural_is_the_best_there_is_nothing_to_gain():
     """One steep metric; natural has all that the runs ever had of what helps."""
     runs = swarm(noise=0.2)
-    case = _Case(runs, {"loss": 1}, NATURAL, QUICK)
+    case = Case(runs, {"loss": 1}, NATURAL, QUICK)
     low, high = case.region.low, case.region.high
     best = low.copy()
     for i in np.argsort(SLOPES["loss"]):  # as much as there may be of the best, then the next
@@ -215,10 +215,10 @@ def test_prices_are_of_what_was_asked():
 
 def test_the_noise_of_replicates_by_hand():
     """Squares about the means 2 and 6: 1 + 0 + 1 and 0.25 + 0.25, over 2 + 1."""
-    weights = np.array([[0.5, 0.5]] * 3 + [[0.2, 0.8]] * 2 + [[0.9, 0.1]])
     values = np.array([1.0, 2.0, 3.0, 5.5, 6.5, 9.0])
-    assert replicate_sd(weights, values) == pytest.approx(math.sqrt(2.5 / 3))
-    assert replicate_sd(weights[[0, 3, 5]], values[:3]) is None
+    groups = np.array([0, 0, 0, 1, 1, 2])
+    assert replicate_sd(groups, values) == pytest.approx(math.sqrt(2.5 / 3))
+    assert replicate_sd(np.arange(3), values[:3]) is None
 
 
 # --- trust ------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_nine_of_ten_intervals_of_weights_hold_the_truth():
             metrics={"loss": value},
         )
         mixture = Mixture.proportional_to(dict(zip(domains, natural.tolist(), strict=True)))
-        case = _Case(runs, {"loss": 1}, mixture, Settings(draws=100, seed=seed))
+        case = Case(runs, {"loss": 1}, mixture, Settings(draws=100, seed=seed))
         kl = 0.3 * case.spread
         truth = Laws(constant=np.zeros(1), amplitude=np.ones((1, 1)), exponent=t[None, None])
         right = minimise(case._convex(truth, kl), case.region).weights[0]
