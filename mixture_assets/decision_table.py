@@ -174,8 +174,9 @@ def propose_from_runs(swarm: SwarmOptions, options: DecisionOptions) -> dict[str
         options: What the weights must respect.
 
     Returns:
-        weights, interval, verdict, sentence, gain, predicted, mixtures, prices, trust, noise_sd,
-        held_out, runs (measured, predicted), epochs, excluded, notes and a digest of the inputs.
+        weights, interval, verdict, sentence, gain, predicted, mixtures, prices, effects (metric ->
+        domain -> change by 1 % of weight), trust, noise_sd, held_out, runs (measured, predicted),
+        epochs, excluded, notes and a digest of the inputs.
     """
     table = swarm.read()
     runs, notes = one_scale(table.swarm)
@@ -208,6 +209,7 @@ def _answer(
         "predicted": {n: asdict(v) for n, v in decision.predicted.items()},
         "mixtures": {n: dict(m) for n, m in decision.mixtures.items()},
         "prices": [asdict(p) for p in decision.prices],
+        "effects": {metric: dict(row) for metric, row in decision.effects.items()},
         "kl": decision.kl,
         "trust": asdict(decision.trust),
         "noise_sd": decision.noise_sd,

@@ -235,3 +235,27 @@ def test_weights_rest_on_the_largest_size(tmp_path):
     found = json.loads(result.stdout)
     assert found["n_runs"] == 24
     assert any("24 at other scales are left out" in note for note in found["notes"])
+
+
+def test_figures_are_written_beside_the_answer(tables):
+    folder = tables[2] / "made" / "figures"
+    result = ask(tables, "--figures", str(folder), "--json", "--kl", "0")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["prices"]  # web is at the most that was run
+    names = {"predicted.png", "weights.png", "effects.png", "prices.png"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.iterdir())
+
+
+def test_a_figure_that_does_not_apply_is_said_on_stderr(tables):
+    folder = tables[2] / "figures"
+    result = ask(tables, "--figures", str(folder), "--json", "--beyond-samples")
+    assert json.loads(result.stdout)["prices"] == []
+    assert "no figure 'prices': no bound holds the weights back" in result.stderr
+    assert not (folder / "prices.png").exists()
+
+
+def test_figures_are_of_own_runs_only(tmp_path):
+    result = CliRunner().invoke(cli, ["propose", "--figures", str(tmp_path)])
+    assert result.exit_code != 0
+    assert "--figures is about runs of your own" in result.output + str(result.exception)

@@ -30,12 +30,18 @@ if TYPE_CHECKING:
 @swarm_options
 @decision_options
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON for `export`.")
+@click.option(
+    "--figures",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for figures of your own runs, as PNG.",
+)
 @experiment_option
 @json_option
 def propose(
     swarm: "SwarmOptions | None",
     options: dict[str, Any],
     out: Path | None,
+    figures: Path | None,
     experiment: Path | None,
     as_json: bool,
 ) -> None:
@@ -46,9 +52,10 @@ def propose(
     if swarm is not None:
         if experiment is not None:
             raise MixtureError("runs of your own and an experiment", hint="name one of the two")
-        _propose_from_runs(swarm, options, out, as_json)
+        answer = _answer_from_runs(swarm, options, out, figures)
+        print_json(answer) if as_json else _show_answer(answer)
         return
-    _no_idle(options, out)
+    _no_idle(options, out, figures)
     from mixture_assets import pipeline
     from mixture_assets.corpus import build_corpus
 
@@ -58,9 +65,10 @@ def propose(
     show_proposal(proposal_id, proposal, as_json)
 
 
-def _propose_from_runs(
-    swarm: "SwarmOptions", options: dict[str, Any], out: Path | None, as_json: bool
-) -> None:
+def _answer_from_runs(
+    swarm: "SwarmOptions", options: dict[str, Any], out: Path | None, figures: Path | None
+) -> dict[str, Any]:
+    """Decide, and write the files that are asked for."""
     from mixture_assets import decision_table
 
     answer = decision_table.propose_from_runs(
@@ -69,9 +77,17 @@ def _propose_from_runs(
     if out is not None:
         with atomic_path(out) as temporary:
             temporary.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
-    if as_json:
-        print_json(answer)
-        return
+    if figures is not None:
+        from mixture_assets.report.swarm_page import write_figures
+
+        for name, reason in write_figures(answer, figures).items():
+            click.echo(f"no figure '{name}': {reason}", err=True)
+    return answer
+
+
+def _show_answer(answer: dict[str, Any]) -> None:
+    from mixture_assets import decision_table
+
     for run, reason in answer["excluded"].items():
         click.echo(f"left out: {run}: {reason}")
     for line in [*decision_table.lines(answer), *(f"note: {n}" for n in answer["notes"])]:
@@ -81,9 +97,10 @@ def _propose_from_runs(
         print_table(*decision_table.price_table(answer))
 
 
-def _no_idle(options: dict[str, Any], out: Path | None) -> None:
+def _no_idle(options: dict[str, Any], out: Path | None, figures: Path | None) -> None:
     """Options for runs of one's own mean nothing for an experiment, which has a file for them."""
-    idle = idle_option(options) or ("--out" if out is not None else "")
+    files = {"--out": out, "--figures": figures}
+    idle = idle_option(options) or next((n for n, path in files.items() if path is not None), "")
     if idle:
         raise MixtureError(
             f"{idle} is about runs of your own, and none are named",

@@ -9,8 +9,9 @@ from pydantic import Field
 from mixture_assets import decision_table, next_table
 from mixture_assets.decision_table import DecisionOptions
 from mixture_assets.defs.desk import desk
-from mixture_assets.defs.metadata import Metadata, table
+from mixture_assets.defs.metadata import Metadata, picture, table
 from mixture_assets.defs.verbs import Swarm
+from mixture_assets.report.swarm_page import weights_png
 
 
 class Decide(Swarm):
@@ -58,6 +59,7 @@ def propose_from_runs(config: Decide) -> Metadata:
         "n_runs": answer["n_runs"],
         "said": dg.MetadataValue.md("\n".join(f"- {line}" for line in said)),
         "weights": table(*decision_table.weight_table(answer)),
+        "weights_figure": picture(weights_png(answer)),
         "prices": table(*decision_table.price_table(answer)),
         "excluded": table(("run", "reason"), list(answer["excluded"].items())),
     }

@@ -73,6 +73,7 @@ class Decision:
     predicted: Mapping[str, Value]  # proposal, natural, uniform, bare, unconstrained, worst
     mixtures: Mapping[str, Mixture]  # the same names
     prices: tuple[Price, ...]  # the dearest first
+    effects: Mapping[str, Mapping[str, float]]  # metric -> domain -> change by 0.01 of weight
     kl: float  # unit of the objective per nat
     trust: Trust
     noise_sd: float  # of one run's objective
@@ -153,6 +154,7 @@ class Case:
             predicted={name: self._value(w) for name, w in mixtures.items()},
             mixtures={name: _named(self.swarm, w) for name, w in mixtures.items()},
             prices=self._prices(at),
+            effects=self._effects(),
             kl=kl,
             trust=trust(self.swarm, chosen, self.draws),
             noise_sd=noise_sd,
@@ -259,6 +261,14 @@ class Case:
             if price > _LEAST_PRICE * self.spread
         ]
         return tuple(sorted(prices, key=lambda p: (-p.per_percent, p.what, p.domain)))
+
+    def _effects(self) -> dict[str, dict[str, float]]:
+        """What 0.01 of weight does to each metric if it moves from natural to a domain."""
+        found = 0.01 * self.fitted.effects(self.nat)
+        return {
+            metric: dict(zip(self.swarm.domains, row, strict=True))
+            for metric, row in zip(self.fitted.names, found.tolist(), strict=True)
+        }
 
     def _noise(self) -> tuple[float, Literal["replicates", "residuals"]]:
         repeated = replicate_sd(self.swarm.groups, self.objective)

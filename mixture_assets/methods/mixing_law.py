@@ -70,6 +70,11 @@ class ExponentialFit:
         """Predictions at (n, D) weights."""
         return np.asarray(self.centre + self.spread * law(self.parameters[None], asked)[0])
 
+    def gradient(self, at: Array) -> Array:
+        """Derivatives by each weight at (D,) weights, (D,), in the unit of the objective."""
+        k, s = self.parameters[0], self.parameters[1:]
+        return np.asarray(self.spread * np.exp(min(float(k * (s @ at)), _LARGEST)) * s)
+
     def slopes(self, asked: Array) -> Array:
         """Derivatives of the scaled law by k and s at (n, D) weights, (n, P)."""
         return np.asarray(slopes(self.parameters[None], asked)[0])

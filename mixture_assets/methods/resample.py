@@ -57,6 +57,7 @@ class Laws:
 class FittedLaws:
     """The laws of a swarm's metrics, with what is needed to draw them again."""
 
+    names: tuple[str, ...]  # of the metrics, sorted
     weights: Array  # (R, D)
     shares: Array  # (M,), sum to 1
     fits: Sequence[ExponentialFit]
@@ -74,6 +75,7 @@ class FittedLaws:
         names = sorted(name for name, share in shares.items() if share > 0)
         total = sum(shares[name] for name in names)
         return cls(
+            names=tuple(names),
             weights=swarm.weights,
             shares=np.array([shares[name] / total for name in names]),
             fits=[ExponentialLaw().fit(swarm.weights, swarm.metrics[name]) for name in names],
@@ -84,6 +86,21 @@ class FittedLaws:
     def laws(self) -> Laws:
         """The fit itself, a batch of one."""
         return self._laws(np.stack([fit.parameters for fit in self.fits])[None])
+
+    def effects(self, at: Array) -> Array:
+        """What each metric gains, in its own unit, per unit of weight that moves to a domain.
+
+        The weight is taken from all domains in the proportions of `at`, so the effects, weighted
+        by `at`, sum to 0.
+
+        Args:
+            at: (D,) weights.
+
+        Returns:
+            (M, D), the derivative of each law from `at` towards each domain alone.
+        """
+        slopes = np.stack([fit.gradient(at) for fit in self.fits])
+        return np.asarray(slopes - (slopes @ at)[:, None])
 
     @property
     def residuals(self) -> Array:

@@ -11,6 +11,8 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.report.draw import draw
 from mixture_assets.report.figures import FigureData
 from mixture_assets.report.style import FAINT, INK, MUTED, PALETTE, PAPER, STYLE
+from mixture_assets.report.swarm_draw import draw_swarm
+from mixture_assets.report.swarm_figures import SwarmFigure
 
 SMALL_BYTES = 60_000  # what Dagster's page shows as embedded Markdown without complaint
 
@@ -25,7 +27,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", FAINT: "faint", PAPER: "paper"} | {
 _COLOUR = re.compile("|".join(_VARIABLES), re.IGNORECASE)
 
 
-def small_png(data: FigureData) -> bytes:
+def small_png(data: FigureData | SwarmFigure) -> bytes:
     """A PNG of less than SMALL_BYTES, whatever it costs in sharpness."""
     with matplotlib.rc_context(STYLE):
         figure = _laid_out(data)
@@ -46,9 +48,15 @@ def page_images(data: FigureData, name: str) -> tuple[str, bytes]:
         return _inline_svg(figure, name), _png(figure, _DPI)
 
 
-def _laid_out(data: FigureData) -> Figure:
+def png(data: SwarmFigure) -> bytes:
+    """A figure as a PNG as sharp as the report's, with all its colours."""
+    with matplotlib.rc_context(STYLE):
+        return _saved(_laid_out(data), "png", _DPI, {"Software": None})
+
+
+def _laid_out(data: FigureData | SwarmFigure) -> Figure:
     """Drawn, and placed once for all formats: placing takes longer than saving."""
-    figure = draw(data)
+    figure = draw_swarm(data) if isinstance(data, SwarmFigure) else draw(data)
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.execute(figure)

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from mixture_assets.core.units import tokens_text
@@ -90,7 +91,7 @@ def label_outside(axes: Sequence[Axes], x: str, y: str) -> None:
             ax.set_xlabel(x)
 
 
-def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+def add_legend(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
     """One line of keys above the figure."""
     figure.legend(
         handles=list(handles), loc="outside upper left", ncols=len(handles), handlelength=2.2
