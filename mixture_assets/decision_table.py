@@ -261,9 +261,21 @@ def lines(answer: Mapping[str, Any]) -> list[str]:
         f"runs: Spearman {rank}, R2 {r2}; noise of one run {answer['noise_sd']:.4g} "
         f"(from {answer['noise_from']})",
         "predicted: " + ", ".join(f"{n} {_value(v)}" for n, v in answer["predicted"].items()),
+        *_pull(answer),
         f"where: {_outside(where['outside'])}; {where['nearest_distance']:.0%} of tokens from the "
         f"nearest run ({where['nearest_run']}); the prediction is "
         f"{where['prediction_sd_ratio']:.2g} times as uncertain as at a typical run",
+    ]
+
+
+def _pull(answer: Mapping[str, Any]) -> list[str]:
+    """What staying near natural costs, where it costs anything."""
+    cost = answer["predicted"]["proposal"]["value"] - answer["predicted"]["bare"]["value"]
+    if answer["verdict"] == "not identifiable" or cost <= 1e-9:
+        return []
+    return [
+        f"of mixtures as good as the best within one standard error, the nearest to natural: it "
+        f"gives up {cost:.3g}; `--kl 0` takes the bare optimum"
     ]
 
 

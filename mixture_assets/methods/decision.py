@@ -37,7 +37,7 @@ _Z = 1.6448536269514722  # 90 % of a normal lies within so many sd; 95 % lies be
 _LEAST_SHARE = 1e-6  # of natural, in relative entropy
 _LEAST_PRICE = 1e-6  # of the objective's spread: less is rounding
 _SAMPLED = "sampled range"
-_SAME = 1e-9  # of weight
+_OUTSIDE = 1e-3  # of weight: less is rounding
 _LEAST_KL, _MOST_KL = 1e-6, 1e3  # of the objective's spread per nat: the optimum, and natural
 _BISECTIONS = 30
 
@@ -194,13 +194,18 @@ class Case:
         return Value(value=value, low=value - _Z * sd, high=value + _Z * sd)
 
     def _kl(self, bare: Array, bare_drawn: Array, is_known: bool) -> float:
-        """The penalty at which the proposal gives up one standard error of the bare gain."""
+        """The penalty at which the proposal gives up one standard error of the bare gain.
+
+        The gain over what of natural lies in the region: how far natural itself lies from what was
+        run is an uncertainty that the proposal and the bare optimum share.
+        """
         low, high = _LEAST_KL * self.spread, _MOST_KL * self.spread
         if not is_known:
             return high  # nothing speaks against natural
         if self.settings.kl is not None:
             return self.settings.kl
-        gain = self.gain(bare, bare_drawn)
+        natural = minimise(self._convex(self.fit, high), self.region).weights[0]
+        gain = self.gain(bare, bare_drawn, natural)
         allowed = (gain.high - gain.low) / (2 * _Z)
         best = float(self.fit.value(bare[None])[0, 0])
         for _ in range(_BISECTIONS):
@@ -246,7 +251,7 @@ class Case:
         ]
         for why, bound, price in sides:
             for i, name in enumerate(region.domains):
-                is_known = region.high[i] > region.low[i] or why[i] != _SAMPLED
+                is_known = name not in self.swarm.constant or why[i] != _SAMPLED
                 if why[i] and is_known:  # a weight that never varied has no price
                     found.append((why[i], name, float(bound[i]), float(price[i])))
         for bound, price in (
@@ -278,15 +283,23 @@ class Case:
 
     def _notes(self, chosen: Array) -> list[str]:
         notes = []
-        ranges = {n: r for n, r in zip(self.swarm.domains, self.swarm.weights.T, strict=True)}
-        beyond = [
-            f"{n} ({chosen[i]:.3f}, sampled {r.min():.3f} to {r.max():.3f})"
-            for i, (n, r) in enumerate(ranges.items())
-            if not r.min() - _SAME <= chosen[i] <= r.max() + _SAME
-        ]
-        if beyond:
-            notes.append(f"weights outside what was run: {', '.join(beyond)}")
+        for what, weights in (("weights", chosen), ("natural", self.nat)):
+            beyond = self._beyond(weights)
+            if beyond:
+                notes.append(
+                    f"{what} outside what was run, so predictions there rest on the law alone: "
+                    f"{', '.join(beyond)}"
+                )
         return notes
+
+    def _beyond(self, weights: Array) -> list[str]:
+        """Domains whose weight lies outside the runs' range by more than rounding."""
+        low, high = self.swarm.weights.min(axis=0), self.swarm.weights.max(axis=0)
+        return [
+            f"{name} ({weights[i]:.3f}, run at {low[i]:.3f} to {high[i]:.3f})"
+            for i, name in enumerate(self.swarm.domains)
+            if not low[i] - _OUTSIDE <= weights[i] <= high[i] + _OUTSIDE
+        ]
 
 
 def _verdict(gain: Value, is_known: bool) -> Verdict:

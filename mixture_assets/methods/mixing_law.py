@@ -30,6 +30,8 @@ _DEPTHS = (0.02, 0.2, 1.0, 5.0)  # starts of c: so many spreads of the objective
 _STRENGTHS = (1e-7, 1e-5, 1e-4, 1e-3, 1e-2)  # penalty on the spread of s, objective of spread 1
 _FOLDS = 5
 _ALIKE = 1e-12  # of the mean: a spread that is rounding
+_MOST_EFFECT = 10.0  # sd that a domain's effect s may have beforehand, in spreads of the objective
+_MOST_CURVATURE = 3.0  # of k: c lies a third of the spread below the mean
 _LEAST_CURVATURE = 1e-3  # of k: linear, but for a thousandth of the spread
 _LARGEST = 50.0  # of an exponent
 _MOST_STEPS = 60
@@ -53,8 +55,13 @@ class ExponentialLaw:
             return ExponentialFit(centre=centre, spread=0.0, parameters=flat, strength=1.0)
         scaled = (values - centre) / spread
         strength = _best_strength(weights, scaled)
-        found = _from_all_starts(weights, scaled[None], np.ones((1, len(scaled))), strength)
-        return ExponentialFit(centre=centre, spread=spread, parameters=found[0], strength=strength)
+        parameters = _fitted(weights, scaled, strength)
+        least = _least_strength(weights, scaled, parameters)
+        if strength < least:
+            strength, parameters = least, _fitted(weights, scaled, least)
+        return ExponentialFit(
+            centre=centre, spread=spread, parameters=parameters, strength=strength
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +146,7 @@ def descend(
         left[:, diagonal, diagonal] *= 1 + damping[:, None]
         left[:, diagonal, diagonal] += 1e-12
         moved = p - np.linalg.solve(left, right[..., None])[..., 0]
-        moved[:, 0] = np.maximum(moved[:, 0], _LEAST_CURVATURE)
+        moved[:, 0] = np.clip(moved[:, 0], _LEAST_CURVATURE, _MOST_CURVATURE)
         after = _error(moved, weights, scaled, counts, curb, aim)
         better = after <= error
         gain = np.where(better, error - after, 0.0)
@@ -157,6 +164,21 @@ def _error(
     return np.asarray((counts * gap**2).sum(axis=1) + (pull**2).sum(axis=1))
 
 
+def _fitted(weights: Array, scaled: Array, strength: float) -> Array:
+    return _from_all_starts(weights, scaled[None], np.ones((1, len(scaled))), strength)[0]
+
+
+def _least_strength(weights: Array, scaled: Array, parameters: Array) -> float:
+    """The penalty whose prior gives the effects an sd of 10 spreads: variance of a run / 10^2 / R.
+
+    Weaker ones leave a direction that the runs do not show free to be anything, and draws of it
+    overflow.
+    """
+    gap = law(parameters[None], weights)[0] - scaled
+    freedom = max(len(scaled) - len(parameters), 1)
+    return float(gap @ gap) / freedom / _MOST_EFFECT**2 / len(scaled)
+
+
 def _from_all_starts(weights: Array, scaled: Array, counts: Array, strength: float) -> Array:
     """The best fit over all starts for B sets of values and counts, (B, P)."""
     n_fits, n = len(scaled), weights.shape[1]
@@ -171,7 +193,7 @@ def _from_all_starts(weights: Array, scaled: Array, counts: Array, strength: flo
 
 def _starts(weights: Array, scaled: Array, counts: Array, depth: float) -> Array:
     """With c fixed, log(1 + k y) / k is linear in s."""
-    k = 1 / (depth - scaled.min())
+    k = min(1 / (depth - scaled.min()), _MOST_CURVATURE)
     straight, n = np.log1p(k * scaled) / k, weights.shape[1]
     starts = np.empty((len(scaled), 1 + n))
     starts[:, 0] = k

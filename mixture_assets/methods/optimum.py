@@ -48,8 +48,17 @@ class Convex:
 
     amplitude: Array  # (B, M), unit of the objective
     exponent: Array  # (B, M, D)
-    kl: float = 0.0  # unit of the objective per nat
+    kl: float | Array = 0.0  # unit of the objective per nat; one for all draws, or (B,)
     reference: Array | None = None  # (D,), above 0; needed where kl > 0
+
+    @property
+    def has_kl(self) -> bool:
+        """Whether the entropy counts."""
+        return bool(np.max(self.kl) > 0)
+
+    @property
+    def _kl(self) -> Array:
+        return np.reshape(np.asarray(self.kl, dtype=float), (-1, 1))
 
     def terms(self, weights: Array) -> Array:
         """The exponential terms at (B, D) weights, (B, M)."""
@@ -59,17 +68,17 @@ class Convex:
     def slope(self, weights: Array) -> Array:
         """Derivatives at (B, D) weights, (B, D)."""
         slope = np.einsum("bm,bmd->bd", self.terms(weights), self.exponent)
-        if self.kl > 0 and self.reference is not None:
-            slope = slope + self.kl * (np.log(np.maximum(weights, _TINY) / self.reference) + 1)
+        if self.has_kl and self.reference is not None:
+            slope = slope + self._kl * (np.log(np.maximum(weights, _TINY) / self.reference) + 1)
         return np.asarray(slope)
 
     def curvature(self, weights: Array) -> Array:
         """Second derivatives at (B, D) weights, (B, D, D)."""
         root = np.sqrt(self.terms(weights))[..., None] * self.exponent
         curvature = np.asarray(np.swapaxes(root, 1, 2) @ root)
-        if self.kl > 0:
+        if self.has_kl:
             diagonal = np.arange(weights.shape[1])
-            curvature[:, diagonal, diagonal] += self.kl / np.maximum(weights, _TINY)
+            curvature[:, diagonal, diagonal] += self._kl / np.maximum(weights, _TINY)
         return curvature
 
     def restricted(self, free: Mask, fixed: Array) -> "Convex":
@@ -203,8 +212,12 @@ def _follow(objective: Convex, bounds: _Bounds) -> tuple[Array, Array]:
     """Weights, and multipliers of the sum and of the groups' least and largest sums."""
     n_draws = len(objective.amplitude)
     w = np.tile(bounds.start, (n_draws, 1))
-    scale = max(float(np.abs(objective.slope(w)).max()), _TINY)
-    objective = replace(objective, amplitude=objective.amplitude / scale, kl=objective.kl / scale)
+    scale = np.maximum(np.abs(objective.slope(w)).max(axis=1, keepdims=True), _TINY)
+    objective = replace(
+        objective,
+        amplitude=objective.amplitude / scale,
+        kl=np.broadcast_to(objective.kl, (n_draws,)) / scale[:, 0],
+    )
     total = bounds.start.sum()
     slack = np.maximum(bounds.limit - w @ bounds.matrix.T, _GIVE * 1e-3)
     z, y = np.minimum(0.1 / slack, 10.0), np.zeros((n_draws, 1))

@@ -12,6 +12,7 @@ from mixture_assets.core.names import nearest
 Array = NDArray[np.float64]
 
 _SLACK = 1e-9
+_ROUNDED = 0.01  # of a weight: rows that were rounded and rescaled vary by so much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +115,8 @@ class Swarm:
     @property
     def constant(self) -> tuple[str, ...]:
         """Domains whose weight is the same in every run: nothing can be learned of them."""
-        spread = np.ptp(self.weights, axis=0)
-        return tuple(d for d, x in zip(self.domains, spread, strict=True) if x <= _SLACK)
+        spread, least = np.ptp(self.weights, axis=0), _ROUNDED * self.weights.mean(axis=0) + _SLACK
+        return tuple(d for d, x, y in zip(self.domains, spread, least, strict=True) if x <= y)
 
 
 def _settings(runs: Sequence[str], settings: Mapping[str, Mapping[str, float]]) -> dict[str, Array]:
