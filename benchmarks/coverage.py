@@ -100,7 +100,9 @@ def seen_as_noise(n_domains, repetitions):
     for seed in range(repetitions):
         swarm, natural, _ = swarm_of(rng, n_domains, "dense", 1, signal=0.0)
         case = case_of(swarm, natural, seed)
-        known.append(is_better_than_mean(case._held_out(), case.objective, seed))
+        known.append(
+            is_better_than_mean(case.swarm.weights, case._held_out(), case.objective, seed)
+        )
     share = round(1 - float(np.mean(known)), 3)
     name, seconds = f"{n_domains} domains, noise alone", round(time.perf_counter() - begun, 1)
     return {"cell": name, "not identifiable": share, "repetitions": repetitions, "seconds": seconds}

@@ -181,6 +181,8 @@ def propose_from_runs(swarm: SwarmOptions, options: DecisionOptions) -> dict[str
     table = swarm.read()
     runs, notes = one_scale(table.swarm)
     decision = decide(runs, swarm.objective, options.natural, options.settings)
+    if decision.verdict == "not identifiable" and options.settings.kl is not None:
+        notes.append("--kl was not followed: where nothing is identifiable natural is all there is")
     if options.natural is None:
         notes.append(
             "natural is not known: gains are against the mean of the runs' mixtures "
@@ -308,4 +310,4 @@ def price_table(answer: Mapping[str, Any]) -> Table:
         [p["what"], p["domain"] or "-", f"{p['bound']:.4f}", f"{p['per_percent']:.3g}"]
         for p in answer["prices"]
     ]
-    return ("bound", "domain", "weight", "objective per 1 % of weight"), rows
+    return ("bound", "domain", "weight", "best prediction falls per 1 %"), rows

@@ -27,7 +27,7 @@ from mixture_assets.methods.laws import LAWS, Score, folds_of, held_out
 from mixture_assets.methods.optimum import Convex, Optimum, minimise
 from mixture_assets.methods.region import Limits, Region, region_of
 from mixture_assets.methods.resample import FittedLaws, Laws
-from mixture_assets.methods.swarm import Array, Swarm
+from mixture_assets.methods.swarm import Array, Swarm, mixtures_of
 from mixture_assets.methods.trust import Trust, trust, worst
 
 Verdict = Literal["supported", "within noise", "not identifiable"]
@@ -53,7 +53,10 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What one bound costs: how far the prediction falls if it gives way by 0.01 of weight."""
+    """What one bound costs: how far the best prediction falls if it gives way by 0.01 of weight.
+
+    The multiplier at the bare optimum, where nothing but the bounds holds the weights back.
+    """
 
     what: str  # 'max_epochs = 4', 'cap', 'floor', 'sampled range', or the name of a group
     domain: str  # "" for a group
@@ -134,8 +137,11 @@ class Case:
     def decision(self) -> Decision:
         """Everything, from the bare optimum on."""
         predicted = self._held_out()
-        is_known = is_better_than_mean(predicted, self.objective, self.settings.seed)
-        bare = minimise(self.fit.convex(), self.region).weights[0]
+        is_known = is_better_than_mean(
+            self.swarm.weights, predicted, self.objective, self.settings.seed
+        )
+        best = minimise(self.fit.convex(), self.region)
+        bare = best.weights[0]
         bare_drawn = self.optima()
         kl = self._kl(bare, bare_drawn, is_known)
         at = minimise(self._convex(self.fit, kl), self.region)
@@ -153,7 +159,7 @@ class Case:
             gain_over_uniform=self.gain(chosen, drawn, np.full_like(chosen, 1 / len(chosen))),
             predicted={name: self._value(w) for name, w in mixtures.items()},
             mixtures={name: _named(self.swarm, w) for name, w in mixtures.items()},
-            prices=self._prices(at),
+            prices=self._prices(best) if is_known else (),
             effects=self._effects(),
             kl=kl,
             trust=trust(self.swarm, chosen, self.draws),
@@ -217,7 +223,7 @@ class Case:
 
     def _held_out(self) -> Array:
         """The objective of every run as predicted without it, metric by metric."""
-        folds = folds_of(len(self.swarm.runs), n_folds=5, seed=self.settings.seed)
+        folds = folds_of(self.swarm.weights, n_folds=5, seed=self.settings.seed)
         law, weights = LAWS[DEFAULT_LAW], self.swarm.weights
         parts = [held_out(law, weights, values, folds) for values in self.fitted.values.T]
         return np.asarray(np.stack(parts, axis=1) @ self.fitted.shares)
@@ -313,8 +319,8 @@ def sentence(decision: Decision) -> str:
     gain = decision.gain
     if decision.verdict == "not identifiable":
         return (
-            "not identifiable: the law predicts held-out runs no better than their mean, so "
-            "natural is proposed; `mixture next` names runs that would help"
+            "not identifiable: the law predicts held-out runs no better than their mean, so what "
+            "is allowed nearest to natural is proposed; `mixture next` names runs that would help"
         )
     range_ = f"{gain.value:.4g} (90 % interval {gain.low:.4g} to {gain.high:.4g})"
     if decision.verdict == "within noise":
@@ -322,17 +328,18 @@ def sentence(decision: Decision) -> str:
     return f"supported: the objective is predicted to fall by {range_} against natural"
 
 
-def is_better_than_mean(predicted: Array, measured: Array, seed: int) -> bool:
+def is_better_than_mean(weights: Array, predicted: Array, measured: Array, seed: int) -> bool:
     """Whether held-out predictions beat the mean of the other folds' runs, at 95 %.
 
-    A paired test over runs: of the squared error of that mean less that of the prediction. Where
-    nothing can be learned its expectation is below 0.
+    A paired test over mixtures: of the squared error of that mean less that of the prediction,
+    averaged over a mixture's runs. Where nothing can be learned its expectation is below 0.
     """
-    folds = folds_of(len(measured), n_folds=5, seed=seed)
+    folds, mixtures = folds_of(weights, n_folds=5, seed=seed), mixtures_of(weights)
     mean = np.array([measured[folds != fold].mean() for fold in folds])
     better = (measured - mean) ** 2 - (measured - predicted) ** 2
-    sd = float(better.std(ddof=1))
-    return bool(better.mean() > _Z * sd / math.sqrt(len(better))) if sd > 0 else False
+    by_mixture = np.bincount(mixtures, weights=better) / np.bincount(mixtures)
+    sd = float(by_mixture.std(ddof=1))
+    return bool(by_mixture.mean() > _Z * sd / math.sqrt(len(by_mixture))) if sd > 0 else False
 
 
 def replicate_sd(groups: NDArray[np.intp], values: Array) -> float | None:

@@ -14,7 +14,7 @@ from mixture_assets.methods.linear import Linear, LogRidge
 from mixture_assets.methods.log_linear import LogLinear
 from mixture_assets.methods.mixing_law import ExponentialLaw
 from mixture_assets.methods.surrogate import Predict, Surrogate
-from mixture_assets.methods.swarm import Array
+from mixture_assets.methods.swarm import Array, mixtures_of
 
 LAWS: Mapping[str, Surrogate] = {
     "linear": Linear(),
@@ -63,13 +63,22 @@ class LawScore:
     seconds: float
 
 
-def folds_of(n_runs: int, *, n_folds: int, seed: int) -> Array:
-    """The fold of each run, the same for every law."""
-    if n_runs < MIN_RUNS:
+def folds_of(weights: Array, *, n_folds: int, seed: int) -> Array:
+    """The fold of each run, the same for every law; runs of one mixture are in one fold.
+
+    A mixture that was run twice, once on each side, would be predicted by itself.
+    """
+    mixtures = mixtures_of(weights)
+    n_mixtures = int(mixtures.max()) + 1
+    if n_mixtures < MIN_RUNS:
         raise MixtureError(
-            f"{n_runs} runs are too few to hold some out", hint=f"at least {MIN_RUNS} are needed"
+            f"{n_mixtures} mixtures ({len(weights)} runs) are too few to hold some out",
+            hint=f"at least {MIN_RUNS} different ones are needed",
         )
-    return np.random.default_rng(seed).permutation(np.arange(n_runs) % min(n_folds, n_runs))
+    folds = np.random.default_rng(seed).permutation(
+        np.arange(n_mixtures) % min(n_folds, n_mixtures)
+    )
+    return np.asarray(folds[mixtures])
 
 
 def held_out(law: Surrogate, weights: Array, values: Array, folds: Array) -> Array:
@@ -113,7 +122,7 @@ def score_laws(
         n_folds: Parts that are held out in turn.
         seed: Of the parts.
     """
-    folds = folds_of(len(values), n_folds=n_folds, seed=seed)
+    folds = folds_of(weights, n_folds=n_folds, seed=seed)
     scores = []
     for name in laws:
         begun = time.perf_counter()

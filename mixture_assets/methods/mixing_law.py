@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixture_assets.methods.swarm import Array
+from mixture_assets.methods.swarm import Array, mixtures_of
 
 _DEPTHS = (0.02, 0.2, 1.0, 5.0)  # starts of c: so many spreads of the objective below its least
 _STRENGTHS = (1e-7, 1e-5, 1e-4, 1e-3, 1e-2)  # penalty on the spread of s, objective of spread 1
@@ -165,7 +165,9 @@ def _error(
 
 
 def _fitted(weights: Array, scaled: Array, strength: float) -> Array:
-    return _from_all_starts(weights, scaled[None], np.ones((1, len(scaled))), strength)[0]
+    return np.asarray(
+        _from_all_starts(weights, scaled[None], np.ones((1, len(scaled))), strength)[0]
+    )
 
 
 def _least_strength(weights: Array, scaled: Array, parameters: Array) -> float:
@@ -205,8 +207,9 @@ def _starts(weights: Array, scaled: Array, counts: Array, depth: float) -> Array
 
 def _best_strength(weights: Array, scaled: Array) -> float:
     """The penalty with the least error on held-out runs, the larger of two that are alike."""
-    n_folds = min(_FOLDS, len(scaled))
-    folds = np.arange(len(scaled)) % n_folds
+    mixtures = mixtures_of(weights)  # runs of one mixture are held out together
+    n_folds = min(_FOLDS, int(mixtures.max()) + 1)
+    folds = mixtures % n_folds
     held_out = (folds[None, :] == np.arange(n_folds)[:, None]).astype(float)
     values = np.tile(scaled, (n_folds, 1))
     errors = []

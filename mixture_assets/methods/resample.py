@@ -22,7 +22,7 @@ import numpy as np
 
 from mixture_assets.methods.mixing_law import ExponentialFit, ExponentialLaw, descend
 from mixture_assets.methods.optimum import Convex
-from mixture_assets.methods.swarm import Array, Swarm
+from mixture_assets.methods.swarm import Array, Swarm, mixtures_of
 
 _CHUNK = 128  # draws that are in memory at a time
 _LARGEST = 50.0
@@ -123,7 +123,8 @@ class FittedLaws:
     def draw(self, n_draws: int, rng: np.random.Generator) -> Laws:
         """Fit again `n_draws` times to the runs moved by their noise."""
         grown = self.residuals / np.maximum(self.free_share, _LEAST_FREE)
-        signs = rng.choice([-1.0, 1.0], size=(n_draws, len(self.weights)))
+        mixtures = mixtures_of(self.weights)  # what the law misses of one is missed in all its runs
+        signs = rng.choice([-1.0, 1.0], size=(n_draws, int(mixtures.max()) + 1))[:, mixtures]
         prior = rng.standard_normal((n_draws, len(self.fits), self.weights.shape[1]))
         parameters = np.stack(
             [self._refitted(m, signs * grown[:, m], prior[:, m]) for m in range(len(self.fits))],

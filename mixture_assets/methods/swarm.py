@@ -15,6 +15,14 @@ _SLACK = 1e-9
 _ROUNDED = 0.01  # of a weight: rows that were rounded and rescaled vary by so much
 
 
+def mixtures_of(weights: Array) -> NDArray[np.intp]:
+    """A number for each row, the same for rows of one mixture; by first appearance, from 0."""
+    _, first, group = np.unique(
+        np.round(weights / _SLACK), axis=0, return_index=True, return_inverse=True
+    )
+    return np.argsort(np.argsort(first))[group.reshape(-1)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Swarm:
     """Mixtures and their metrics, run by run, lower being better.

@@ -93,7 +93,7 @@ def _climb(laws: Laws, region: Region, start: Array) -> Array:
 def _corner(slope: Array, region: Region) -> Array:
     """Where a linear function is greatest over the region."""
     found = linprog(
-        -slope,
+        -slope / max(float(np.abs(slope).max()), 1e-300),
         A_ub=np.vstack([region.rows, -region.rows]) if len(region.rows) else None,
         b_ub=np.concatenate([region.row_high, -region.row_low]) if len(region.rows) else None,
         A_eq=np.ones((1, len(slope))),
@@ -101,5 +101,5 @@ def _corner(slope: Array, region: Region) -> Array:
         bounds=list(zip(region.low, region.high, strict=True)),
     )
     if found.status != 0:
-        raise MixtureError("no mixture is within all bounds of domains and groups")
+        raise MixtureError(f"the worst mixture was not found: {found.message}")
     return np.asarray(found.x)

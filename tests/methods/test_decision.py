@@ -305,3 +305,57 @@ def test_nine_of_ten_intervals_of_weights_hold_the_truth():
         holds += ((low <= right) & (right <= high))[free].tolist()
     assert len(holds) > 100
     assert 0.80 <= np.mean(holds) <= 0.98
+
+
+def test_seeds_of_a_mixture_do_not_vouch_for_each_other():
+    """Values that belong to mixtures at random, each run four times: there is no law."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        weights = np.repeat(rng.dirichlet(np.ones(6), 12), 4, axis=0)
+        values = np.repeat(rng.normal(10, 1, 12), 4) + rng.normal(0, 0.02, 48)
+        runs = Swarm(
+            runs=tuple(f"{i:02}" for i in range(48)),
+            domains=tuple("abcdef"),
+            weights=weights,
+            metrics={"loss": values},
+        )
+        found = decide(runs, {"loss": 1}, settings=Settings(draws=100))
+        assert found.verdict == "not identifiable"
+        assert found.noise_from == "replicates"
+        assert found.noise_sd < 0.1
+
+
+def test_a_domain_that_hardly_varied_has_no_price_and_natural_beyond_the_runs_is_said():
+    rng = np.random.default_rng(3)
+    free = rng.dirichlet(np.ones(3), 40)
+    weights = np.round(np.hstack([0.95 * free, np.full((40, 1), 0.05)]), 3)
+    weights /= weights.sum(axis=1, keepdims=True)
+    runs = Swarm(
+        runs=tuple(f"{i:02}" for i in range(40)),
+        domains=("a", "b", "c", "fixed"),
+        weights=weights,
+        metrics={"loss": 2 + np.exp(weights[:, :3] @ np.array([-1.0, 0.5, 0.2]))},
+    )
+    natural = Mixture({"a": 0.1, "b": 0.3, "c": 0.59, "fixed": 0.01})
+    found = decide(runs, {"loss": 1}, natural, Settings(draws=100))
+    assert runs.constant == ("fixed",)
+    assert "fixed" not in {price.domain for price in found.prices}
+    assert any(note.startswith("natural outside what was run") for note in found.notes)
+    assert found.mixture["a"] > 0.8  # natural's distance from the runs does not hold it back
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_within_narrow_bounds_never_fails(seed):
+    rng = np.random.default_rng(seed)
+    weights = np.hstack([0.95 * rng.dirichlet(np.ones(5), 30), np.full((30, 1), 0.05)])
+    runs = Swarm(
+        runs=tuple(f"{i:02}" for i in range(30)),
+        domains=tuple("abcdef"),
+        weights=np.round(weights, 3) / np.round(weights, 3).sum(axis=1, keepdims=True),
+        metrics={"loss": 2.5 + 0.01 * rng.standard_normal(30)},
+    )
+    limits = Limits(floor={"a": 0.15}, groups={"c+d": (["c", "d"], (0.0, 0.35))})
+    found = decide(runs, {"loss": 1}, settings=Settings(limits=limits, draws=100))
+    assert found.verdict == "not identifiable"
+    assert found.trust.prediction_sd_ratio < 100
+    assert abs(found.gain.value) < 0.1

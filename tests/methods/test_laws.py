@@ -148,7 +148,7 @@ def test_a_sparse_swarm_does_not_explode_out_of_fold(law):
     """20 runs, 12 domains, most weights near 0: held-out errors stay within the values' range."""
     weights = mixtures(20, 12, concentration=0.1)
     values = 3 + weights @ np.linspace(-0.3, 0.3, 12) + np.random.default_rng(3).normal(0, 0.02, 20)
-    predicted = held_out(LAWS[law], weights, values, folds_of(20, n_folds=5, seed=0))
+    predicted = held_out(LAWS[law], weights, values, folds_of(weights, n_folds=5, seed=0))
     assert np.abs(predicted - values).max() < 2 * np.ptp(values)
 
 
@@ -180,7 +180,7 @@ def test_a_held_out_run_is_never_seen():
             return lambda asked: np.array([seen.get(w.tobytes(), -1.0) for w in asked])
 
     weights = mixtures(20, 3)
-    folds = folds_of(20, n_folds=5, seed=1)
+    folds = folds_of(weights, n_folds=5, seed=1)
     assert sorted(np.bincount(folds)) == [4] * 5
     assert (held_out(Recall(), weights, np.arange(20.0), folds) == -1).all()
 
