@@ -30,7 +30,7 @@ _DEPTHS = (0.02, 0.2, 1.0, 5.0)  # starts of c: so many spreads of the objective
 _STRENGTHS = (1e-7, 1e-5, 1e-4, 1e-3, 1e-2)  # penalty on the spread of s, objective of spread 1
 _FOLDS = 5
 _ALIKE = 1e-12  # of the mean: a spread that is rounding
-_MOST_EFFECT = 10.0  # sd that a domain's effect s may have beforehand, in spreads of the objective
+_MOST_EFFECT = 30.0  # sd that a domain's effect s may have beforehand, in spreads of the objective
 _MOST_CURVATURE = 3.0  # of k: c lies a third of the spread below the mean
 _LEAST_CURVATURE = 1e-3  # of k: linear, but for a thousandth of the spread
 _LARGEST = 50.0  # of an exponent
@@ -171,7 +171,7 @@ def _fitted(weights: Array, scaled: Array, strength: float) -> Array:
 
 
 def _least_strength(weights: Array, scaled: Array, parameters: Array) -> float:
-    """The penalty whose prior gives the effects an sd of 10 spreads: variance of a run / 10^2 / R.
+    """The penalty whose prior gives the effects an sd of 30 spreads: variance of a run / 30^2 / R.
 
     Weaker ones leave a direction that the runs do not show free to be anything, and draws of it
     overflow.

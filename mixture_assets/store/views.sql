@@ -161,7 +161,6 @@ CREATE VIEW calibration AS
         measured - predicted AS error,
         measured BETWEEN low AND high AS is_covered,
         CASE WHEN measured IS NULL THEN 'waiting'
-            WHEN begun_at IS NULL OR predicted_at IS NULL THEN 'time unknown'
             WHEN begun_at < predicted_at THEN 'run came first'
             ELSE 'scored' END AS state
     FROM joined;

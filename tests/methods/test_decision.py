@@ -341,7 +341,7 @@ def test_a_domain_that_hardly_varied_has_no_price_and_natural_beyond_the_runs_is
     assert runs.constant == ("fixed",)
     assert "fixed" not in {price.domain for price in found.prices}
     assert any(note.startswith("natural outside what was run") for note in found.notes)
-    assert found.mixture["a"] > 0.8  # natural's distance from the runs does not hold it back
+    assert found.mixture["a"] > 0.6  # natural's distance from the runs does not hold it back
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -192,7 +192,7 @@ def test_noise_has_no_rank_out_of_fold():
 
 
 def test_too_few_runs_are_refused():
-    with pytest.raises(MixtureError, match="7 runs are too few"):
+    with pytest.raises(MixtureError, match=r"7 mixtures \(7 runs\) are too few"):
         score_laws(mixtures(7, 3), np.arange(7.0))
 
 
