@@ -107,12 +107,12 @@ def propose(workspace: Workspace, corpus: Corpus) -> tuple[str, Proposal]:
 
 def _first_predictions(
     workspace: Workspace, proposal_id: str, proposal: Proposal
-) -> Sequence[Prediction]:
+) -> tuple[Prediction, ...]:
     """What was predicted when the proposal was first recorded: never said anew, nor afterwards."""
     found = read_record(workspace.store, "proposal", proposal_id)
     if found is None:
-        return proposal.predictions
-    return [
+        return tuple(proposal.predictions)
+    return tuple(
         Prediction(
             quantity=row["quantity"],
             baseline=row["baseline"],
@@ -121,7 +121,7 @@ def _first_predictions(
             high=row.get("high"),
         )
         for row in found.get("prediction", [])
-    ]
+    )
 
 
 # --- evaluation -------------------------------------------------------------------------------
