@@ -27,6 +27,7 @@ class Weights:
     budget_tokens: int | None = None  # of the full run
     epochs: Mapping[str, float] | None = None  # passes over each domain in the full run
     paths: Mapping[str, str] | None = None  # domain -> path or prefix; by default its name
+    verdict: str = ""  # what the proposal says of itself, if it says anything
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,13 +29,18 @@ def weights_in(path: Path) -> Weights:
         mixture=Mixture(_numbers(path, "weight", weights)),
         budget_tokens=None if budget is None else int(_number(path, "budget_tokens", budget)),
         epochs=_numbers(path, "epochs", epochs) if isinstance(epochs, dict) and epochs else None,
+        verdict=str(value.get("verdict", "")),
     )
 
 
 def handed_over(weights: Weights, form: str, pattern: str = "") -> Export:
     """The weights in a format of `exports`; `pattern` says where domains lie, as 'data/{}'."""
     paths = paths_like(pattern, list(weights.mixture)) if pattern else None
-    return export(dataclasses.replace(weights, paths=paths), form)
+    made = export(dataclasses.replace(weights, paths=paths), form)
+    if weights.verdict in ("", "supported"):
+        return made
+    doubt = f"the proposal says of these weights: {weights.verdict}"
+    return dataclasses.replace(made, notes=(doubt, *made.notes))
 
 
 def _numbers(path: Path, noun: str, values: Mapping[str, Any]) -> dict[str, float]:

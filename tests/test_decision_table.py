@@ -128,6 +128,15 @@ def test_noise_proposes_natural(tables):
     assert "no better than their mean" in found["sentence"]
 
 
+def test_an_export_repeats_a_doubt(tmp_path):
+    path = tmp_path / "weights.json"
+    for verdict, is_said in (("not identifiable", True), ("supported", False)):
+        path.write_text(json.dumps({"weights": {"a": 0.5, "b": 0.5}, "verdict": verdict}))
+        made = CliRunner().invoke(cli, ["export", str(path), "--json"])
+        notes = json.loads(made.stdout)["notes"]
+        assert any("not identifiable" in note for note in notes) == is_said
+
+
 def test_from_tables_to_another_trainer(tables, tmp_path):
     out = tmp_path / "weights.json"
     assert ask(tables, "--out", str(out)).exit_code == 0

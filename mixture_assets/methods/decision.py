@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.methods.laws import LAWS, Score, folds_of, held_out
 from mixture_assets.methods.optimum import Convex, Optimum, minimise
@@ -370,7 +370,10 @@ def _region(swarm: Swarm, natural: Mixture, settings: Settings) -> Region:
 def _array(swarm: Swarm, mixture: Mixture) -> Array:
     if set(mixture) != set(swarm.domains):
         odd = sorted(set(mixture) ^ set(swarm.domains))
-        raise MixtureError(f"natural weights and runs disagree on domains: {odd}")
+        raise MixtureError(
+            f"natural weights and runs disagree on domains: {shortlist(odd)} in only one of them",
+            hint="--available or --natural names every domain of the runs, and no other",
+        )
     return np.array([mixture[name] for name in swarm.domains])
 
 

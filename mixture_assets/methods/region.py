@@ -92,8 +92,8 @@ class Region:
         for i, name in enumerate(self.domains):
             if self.low[i] > self.high[i] + _ROUNDING:
                 raise MixtureError(
-                    f"{name!r} can have no weight: {self.low_why[i]} asks for {self.low[i]:.4g} or "
-                    f"more, {self.high_why[i]} for {self.high[i]:.4g} or less",
+                    f"no weight of {name!r} will do: {self.low_why[i]} asks for "
+                    f"{self.low[i]:.4g} or more, {self.high_why[i]} for {self.high[i]:.4g} or less",
                     hint="relax one of the two",
                 )
         if self.low.sum() > 1 + _ROUNDING:
@@ -162,7 +162,8 @@ def _epoch_caps(domains: Sequence[str], limits: Limits) -> dict[str, float]:
     if missing or not limits.budget_tokens:
         what = f"the tokens of {shortlist(missing)}" if missing else "the budget"
         raise MixtureError(
-            f"max_epochs needs {what}", hint="pass the tokens of every domain and the budget"
+            f"max_epochs needs {what}",
+            hint="pass --available with the tokens of every domain, and --budget",
         )
     if not limits.max_epochs or limits.max_epochs <= 0:
         raise MixtureError(f"max_epochs must be above 0, got {limits.max_epochs}")
