@@ -14,6 +14,7 @@ from mixture_assets.defs import (
     failures,
     jobs,
     mixtures,
+    numbers,
     proxies,
     records,
     training,
@@ -60,7 +61,7 @@ defs = dg.Definitions(
         mixtures.epochs_within_cap,
         training.finite_full_losses,
     ],
-    jobs=[*jobs.stages, jobs.everything, *verbs.verbs, *decisions.verbs],
+    jobs=[*jobs.stages, jobs.everything, *verbs.verbs, *numbers.verbs, *decisions.verbs],
     schedules=[jobs.refit_weekly],
     sensors=[
         automation.new_domains,

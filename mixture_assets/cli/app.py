@@ -6,7 +6,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,3 +178,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             for cell, w, words in zip(row, widths, is_words, strict=True)
         ]
         click.echo("  ".join(cells).rstrip())
+
+
+def print_left_out(answer: Mapping[str, Any]) -> None:
+    """Runs that do not count, with their reasons, and what else is to be known of the tables."""
+    for run, reason in answer["excluded"].items():
+        click.echo(f"left out: {run}: {reason}")
+    for note in answer["notes"]:
+        click.echo(f"note: {note}")

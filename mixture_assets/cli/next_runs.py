@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixture_assets.cli.app import cli, json_option, print_json, print_table
+from mixture_assets.cli.app import cli, json_option, print_json, print_left_out, print_table
 from mixture_assets.cli.decision_options import decision_options
 from mixture_assets.cli.swarm_options import require_swarm, swarm_options
 from mixture_assets.core.files import atomic_path
@@ -54,10 +54,7 @@ def next_(
     if as_json:
         print_json(answer)
         return
-    for run, reason in answer["excluded"].items():
-        click.echo(f"left out: {run}: {reason}")
-    for note in answer["notes"]:
-        click.echo(f"note: {note}")
+    print_left_out(answer)
     for line in next_table.lines(answer):
         click.echo(line)
     click.echo()

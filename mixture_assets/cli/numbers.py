@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mixture_assets.cli.app import cli, json_option, print_json, print_table
+from mixture_assets.cli.app import cli, json_option, print_json, print_left_out, print_table
 from mixture_assets.cli.swarm_options import TABLE, require_swarm, swarm_options
 
 if TYPE_CHECKING:
@@ -98,10 +98,7 @@ def laws(
     if as_json:
         print_json(answer)
         return
-    for run, reason in answer["excluded"].items():
-        click.echo(f"left out: {run}: {reason}")
-    for note in answer["notes"]:
-        click.echo(f"note: {note}")
+    print_left_out(answer)
     click.echo(f"{answer['n_runs']} runs, {answer['n_domains']} domains; held out in turn:")
     print_table(*law_table(answer))
     if "across_scales" in answer:

@@ -1,6 +1,6 @@
 """Verbs of the desk that decide from somebody's own runs.
 
-Put verbs here that take runs and constraints. Verbs that only read runs are in verbs.py.
+Put verbs here that take runs and constraints. Verbs that only read runs are in numbers.py.
 """
 
 import dagster as dg
@@ -10,7 +10,7 @@ from mixture_assets import decision_table, next_table
 from mixture_assets.decision_table import DecisionOptions
 from mixture_assets.defs.desk import desk
 from mixture_assets.defs.metadata import Metadata, picture, table
-from mixture_assets.defs.verbs import Swarm
+from mixture_assets.defs.numbers import Swarm
 from mixture_assets.report.swarm_page import weights_png
 
 

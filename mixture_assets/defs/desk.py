@@ -8,10 +8,12 @@ all of them. What is kept is the event alone: the answer goes to no file.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from mixture_assets.core.errors import MixtureError
 from mixture_assets.defs.metadata import Metadata, table
 from mixture_assets.defs.steps import ending_well
 
@@ -53,3 +55,11 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value)
+
+
+def named_file(name: str) -> Path:
+    """A file that a setting names."""
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise MixtureError(f"there is no file {name!r}", hint="give its path on this machine")
+    return path

@@ -3,9 +3,6 @@
 Put verbs here that ask. Steps that make something are assets; `gc` is the one that removes.
 """
 
-from pathlib import Path
-from typing import Literal
-
 import dagster as dg
 from pydantic import Field
 
@@ -15,17 +12,14 @@ from mixture_assets import (
     estimate,
     garbage,
     handover,
-    law_table,
     pipeline,
     prices,
     reasons,
     summaries,
-    tables,
 )
-from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import bytes_text
 from mixture_assets.corpus import build_corpus
-from mixture_assets.defs.desk import desk, listed
+from mixture_assets.defs.desk import desk, listed, named_file
 from mixture_assets.defs.metadata import Metadata, table
 from mixture_assets.defs.resources import Lab
 from mixture_assets.difference import difference
@@ -35,7 +29,6 @@ from mixture_assets.history import weight_history
 from mixture_assets.store import status as standing
 from mixture_assets.store.limits import MAX_MEMORY_BYTES
 from mixture_assets.store.query import query as ask
-from mixture_assets.swarms import SwarmOptions
 from mixture_assets.validity import run_validity
 
 # --- about the experiment ---------------------------------------------------------------------
@@ -228,7 +221,7 @@ class Export(dg.Config):
 def export(config: Export, lab: Lab) -> Metadata:
     """Weights for another trainer, as text. As `mixture export`."""
     if config.file:
-        weights = handover.weights_in(_file(config.file))
+        weights = handover.weights_in(named_file(config.file))
     else:
         _, weights = summaries.recorded_weights(lab.open(), config.proposal)
     made = handover.handed_over(weights, config.format, config.paths)
@@ -281,131 +274,8 @@ def gc(config: Gc, lab: Lab) -> Metadata:
     }
 
 
-# --- somebody's own numbers -------------------------------------------------------------------
-
-
-class Ddo(dg.Config):
-    """What `mixture ddo` is told."""
-
-    runs: str = Field(description="CSV on this machine: columns domain, factor and the objective.")
-    objective: str = Field(description="Column with the number to lower; several with commas.")
-    floor: float = Field(default=0.2, gt=0, description="Least multiple of the base amount.")
-    fit: Literal["three_point", "joint"] = Field(
-        default="three_point", description="A curve for each domain, or one law for each column."
-    )
-    read: dict[str, str] = Field(
-        default={}, description="What a cell of the column factor stands for: {'0.2': '1/3'}."
-    )
-
-
-@desk
-def ddo(config: Ddo) -> Metadata:
-    """Fit and allocate from your own runs. As `mixture ddo`."""
-    answer = tables.ddo_from_csv(
-        _file(config.runs),
-        objective=config.objective,
-        floor=config.floor,
-        fit=config.fit,
-        read=config.read,
-    )
-    return {"n_domains": len(answer["weights"]), "weights": table(*tables.ddo_table(answer))}
-
-
-class Swarm(dg.Config):
-    """Somebody's own runs, as every verb that reads them is told."""
-
-    ratios: str = Field(default="", description="CSV or parquet on this machine: runs, weights.")
-    metrics: str = Field(default="", description="The same runs and their metrics.")
-    runs: str = Field(default="", description="In place of the two, one table with both.")
-    objective: str = Field(description="Metric to lower, or several with shares: a=2,b=1.")
-    domains: str = Field(default="", description="Columns with weights, with commas.")
-    weights_prefix: str = Field(default="", description="How their names begin; it is taken off.")
-    rename_weights: str = Field(default="", description="Their names' pattern: train_{}.")
-    rename_metrics: str = Field(default="", description="The metrics' pattern: eval/{}_loss.")
-    normalise: bool = Field(default=False, description="Rescale weights that do not sum to 1.")
-
-    def options(self) -> SwarmOptions:
-        """The same as the command line makes of its options."""
-        files = {name: _maybe(getattr(self, name)) for name in ("ratios", "metrics", "runs")}
-        return SwarmOptions.from_text(
-            **files,
-            objective=self.objective,
-            domains=self.domains,
-            weights_prefix=self.weights_prefix,
-            rename_weights=self.rename_weights,
-            rename_metrics=self.rename_metrics,
-            normalise=self.normalise,
-        )
-
-
-class Laws(Swarm):
-    """What `mixture laws` is told."""
-
-    test_ratios: str = Field(default="", description="Further runs; empty for none.")
-    test_metrics: str = Field(default="", description="Their metrics.")
-    test_runs: str = Field(default="", description="Both in one table.")
-    folds: int = Field(default=5, ge=2, description="Parts that are held out in turn.")
-    seed: int = Field(default=0, description="Of the parts.")
-
-
-@desk
-def laws(config: Laws) -> Metadata:
-    """Compare laws that predict a metric from the mixture. As `mixture laws`."""
-    swarm = config.options()
-    test = swarm.test_set(
-        ratios=_maybe(config.test_ratios),
-        metrics=_maybe(config.test_metrics),
-        runs=_maybe(config.test_runs),
-    )
-    answer = law_table.compare_laws(swarm, test=test, n_folds=config.folds, seed=config.seed)
-    return {
-        "n_runs": answer["n_runs"],
-        "n_domains": answer["n_domains"],
-        "laws": table(*law_table.law_table(answer)),
-        "excluded": table(("run", "reason"), list(answer["excluded"].items())),
-        "notes": dg.MetadataValue.md("\n".join(f"- {n}" for n in answer["notes"]) or "none"),
-    }
-
-
-class Extrapolate(dg.Config):
-    """What `mixture extrapolate` is told."""
-
-    optima: str = Field(
-        description='JSON on this machine: {"small": {domain: tokens}, "large": {...}}, or '
-        '{"scales": [{domain: tokens}, ...]}.'
-    )
-    tokens: float = Field(gt=0, description="Training tokens to predict for.")
-    rule: Literal["safe", "paper"] = Field(default="safe", description="How growth is carried on.")
-    floor: float = Field(default=0.2, gt=0, description="Of the uniform share, as in DDO.")
-
-
-@desk
-def extrapolate(config: Extrapolate) -> Metadata:
-    """Carry best tokens per domain from two scales to a budget. As `mixture extrapolate`."""
-    answer = tables.extrapolate_from_json(
-        _file(config.optima), budget_tokens=config.tokens, rule=config.rule, floor=config.floor
-    )
-    return {
-        "n_domains": len(answer["weights"]),
-        "held_at_the_larger_scale": ", ".join(answer["held"]) or "none",
-        "weights": table(*tables.extrapolate_table(answer)),
-    }
-
-
-def _maybe(name: str) -> Path | None:
-    return _file(name) if name else None
-
-
-def _file(name: str) -> Path:
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise MixtureError(f"there is no file {name!r}", hint="give its path on this machine")
-    return path
-
-
 verbs = [
     *(query, status, plan, propose, refit_prices),
     *(history, calibration, why, diff, export),
     *(doctor, gc),
-    *(ddo, laws, extrapolate),
 ]

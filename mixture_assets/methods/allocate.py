@@ -11,13 +11,12 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from mixture_assets.core.errors import MixtureError, shortlist
+from mixture_assets.methods.waterfill import PowerGain, level
 
 FloatArray = NDArray[np.float64]
 _ROUNDING = 1e-12  # of the total
-_LOG_HUGE = 700.0  # exp of it is the largest double, about
 
 
 def allocate(
@@ -66,33 +65,9 @@ def allocate(
     else:
         rest = total - float(floor_D[~rising_D].sum())
         a_D, b_D = ab_D2[rising_D].T
-        amount_D[rising_D] = _fill(a_D, b_D, floor_D[rising_D], cap_D[rising_D], rest)
+        gain = PowerGain(k=b_D, p=b_D + 1, a=a_D)  # what a curve (n + a)^-b falls by
+        amount_D[rising_D] = level(gain, floor_D[rising_D], cap_D[rising_D], rest)
     return dict(zip(names, amount_D.tolist(), strict=True))
-
-
-def _fill(
-    a_D: FloatArray, b_D: FloatArray, floor_D: FloatArray, cap_D: FloatArray, total: float
-) -> FloatArray:
-    """Water-filling over domains that all have a curve."""
-
-    def log_gain(amount_D: FloatArray) -> FloatArray:
-        gain: FloatArray = np.log(b_D) - (b_D + 1) * np.log(np.maximum(amount_D + a_D, 1e-300))
-        return gain
-
-    def amounts(log_g: float) -> FloatArray:
-        exponent_D = np.minimum((np.log(b_D) - log_g) / (b_D + 1), _LOG_HUGE)
-        return np.clip(np.exp(exponent_D) - a_D, floor_D, cap_D)
-
-    def surplus(log_g: float) -> float:
-        return float(amounts(log_g).sum()) - total
-
-    # below the least gain all are full, above the greatest none is
-    low, high = float(log_gain(cap_D).min()) - 1, float(log_gain(floor_D).max()) + 1
-    if surplus(low) <= 0:
-        return cap_D
-    if surplus(high) >= 0:
-        return floor_D
-    return amounts(brentq(surplus, low, high, xtol=1e-14, rtol=1e-15, maxiter=500))
 
 
 def _level(floor_D: FloatArray, cap_D: FloatArray, total: float) -> FloatArray:

@@ -52,11 +52,12 @@ def fill(names: Sequence[str], gain: PowerGain, *, floor: Bound = 0.0, cap: Boun
         weight_D += room_D * (1 - weight_D.sum()) / room_D.sum() if room_D.any() else 0.0
     else:
         part = PowerGain(k=gain.k[rising_D], p=gain.p[rising_D], a=gain.a[rising_D])
-        weight_D[rising_D] = _level(part, floor_D[rising_D], cap_D[rising_D], rest)
+        weight_D[rising_D] = level(part, floor_D[rising_D], cap_D[rising_D], rest)
     return Mixture(dict(zip(names, weight_D.tolist(), strict=True)))
 
 
-def _level(gain: PowerGain, floor_D: Array, cap_D: Array, total: float) -> Array:
+def level(gain: PowerGain, floor_D: Array, cap_D: Array, total: float) -> Array:
+    """Amounts with one marginal gain k (n + a)^-p, between their bounds, that sum to `total`."""
     log_k_D = np.log(gain.k)
 
     def log_gain(weight_D: Array) -> Array:

@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from mixture_assets.cli import cli
-from mixture_assets.defs import decisions, verbs
+from mixture_assets.defs import decisions, numbers, verbs
 from mixture_assets.defs.resources import Lab
 
-VERBS = [*verbs.verbs, *decisions.verbs]
+VERBS = [*verbs.verbs, *numbers.verbs, *decisions.verbs]
 JOBS = {verb.name: verb for verb in VERBS}
 SQL = "SELECT purpose, count(*) AS n FROM run GROUP BY purpose ORDER BY purpose"
 
