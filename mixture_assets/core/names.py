@@ -10,6 +10,11 @@ from mixture_assets.core.errors import MixtureError
 # allowed inside for `source:topic`. A leading dot or dash would be a hidden file or an option.
 _DOMAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}")
 
+# What the specialist set's documents are called where domains are: those that judge, or are
+# trained on by its own baseline, and those that steer.
+SPECIALIST, STEERING = "specialist", "specialist_steering"
+RESERVED = (SPECIALIST, STEERING)
+
 
 def validate_domain(name: str, where: str = "", *, noun: str = "domain name") -> str:
     """Return `name` if it is safe as a folder and a partition key, else raise MixtureError."""

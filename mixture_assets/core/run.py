@@ -64,8 +64,26 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OnlineSpec:
+    """How a run steers its own mixture towards a specialist set while it trains."""
+
+    method: str  # a name in methods.online
+    settings: Mapping[str, Any]  # of the method
+    specialist: str  # digest of the token set that steers, of the domain SPECIALIST
+    specialist_tokens: int  # of the batch behind each gradient of the specialist set
+    alignment: str = "auto"  # way to the inner products: see training.alignment
+    clip_norm: float = 1.0  # of gradients before the inner product; 0: none
+    clip_by: str = "training"  # whose norm scales a domain's gradient: 'training' or 'domain'
+    most_tokens: Mapping[str, int] = field(default_factory=dict)  # by domain: max_epochs
+    basis: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # empty: the domains
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One training run: all that its weights depend on. Its digest is its name and its folder."""
+    """One training run: all that its weights depend on. Its digest is its name and its folder.
+
+    The tokens of a run that steers itself are those of its first mixture, kept to the end.
+    """
 
     tokens: Mapping[str, int]  # requested tokens by domain
     seed: int
@@ -76,6 +94,7 @@ class RunSpec:
     numeric_path: str  # device, precision and kernels: see training.device
     tokenizer: str = ""  # digest
     training_version: int = TRAINING_VERSION
+    online: OnlineSpec | None = None
 
     @property
     def budget_tokens(self) -> int:
@@ -89,12 +108,17 @@ class RunSpec:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that `from_json` reads back."""
-        return dataclasses.asdict(self)
+        value = dataclasses.asdict(self)
+        if self.online is None:
+            del value["online"]  # static runs keep the names that they had before there was one
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "RunSpec":
         """The inverse of `to_json`."""
         fields = dict(value)
+        if fields.get("online") is not None:
+            fields["online"] = OnlineSpec(**fields["online"])
         fields["model"] = ModelSpec(**fields["model"])
         fields["training"] = TrainingSpec(**fields["training"])
         return cls(**fields)

@@ -13,7 +13,7 @@ Shapes: B sequences in a step, C context.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -58,7 +58,7 @@ class Layout:
             for i, name in enumerate(domains):
                 owed[i] += Fraction(mixture.get(name, 0.0)) * (end - start) / context
             until = round(Fraction(end, context))
-            phase = _largest_remainder(owed, given, until - done)
+            phase = largest_remainder(owed, given, until - done)
             given = [g + n for g, n in zip(given, phase, strict=True)]
             counts.append(tuple(phase))
             done = until
@@ -99,7 +99,7 @@ class Layout:
             size = sum(phase)
             low, high = max(start, first), min(stop, first + size)
             if low < high:
-                domain, ordinal = _slice_phase(phase, low - first, high - first)
+                domain, ordinal = slice_phase(phase, low - first, high - first)
                 domain_parts.append(domain)
                 ordinal_parts.append(ordinal + before[domain])
             before += np.array(phase, np.int64)
@@ -107,20 +107,27 @@ class Layout:
         return np.concatenate(domain_parts), np.concatenate(ordinal_parts)
 
 
-def _largest_remainder(owed: list[Fraction], given: list[int], total: int) -> list[int]:
+def largest_remainder(
+    owed: Sequence[Fraction | float], given: Sequence[int], total: int
+) -> list[int]:
     """Whole numbers that sum to `total` and leave every domain within one of what it is owed."""
     due = [max(Fraction(0), o - g) for o, g in zip(owed, given, strict=True)]
     counts = [int(d) for d in due]
     order = sorted(range(len(due)), key=lambda i: (counts[i] - due[i], i))
     missing = total - sum(counts)
-    for i in order[: max(missing, 0)]:
-        counts[i] += 1
-    for i in reversed(order[len(order) + min(missing, 0) :]):
-        counts[i] -= 1
+    while missing > 0:
+        for i in order[:missing]:
+            counts[i] += 1
+        missing -= min(missing, len(order))
+    while missing < 0:  # what is owed less than nothing was left to the others
+        drawn = [i for i in reversed(order) if counts[i]][:-missing]
+        for i in drawn:
+            counts[i] -= 1
+        missing += len(drawn)
     return counts
 
 
-def _slice_phase(counts: Sequence[int], low: int, high: int) -> tuple[IntArray, IntArray]:
+def slice_phase(counts: Sequence[int], low: int, high: int) -> tuple[IntArray, IntArray]:
     """Sequences [low, high) of a phase in key order, without laying out the whole phase."""
     count_D = np.array(counts, np.int64)
     total, n_domains = int(count_D.sum()), len(counts)
@@ -136,8 +143,8 @@ def _slice_phase(counts: Sequence[int], low: int, high: int) -> tuple[IntArray, 
     return domain[order], ordinal[order].astype(np.int64)
 
 
-class Sampler:
-    """Batches of tokens for a layout.
+class Windows:
+    """A domain's text cut into windows, each domain read in an order of its own.
 
     Every domain's arrays are cut into windows of context + 1 tokens (the last is only
     predicted), window starts a context apart. A domain's windows are read in a random order
@@ -147,32 +154,40 @@ class Sampler:
     """
 
     def __init__(
-        self, layout: Layout, arrays: Mapping[str, Sequence[NDArray[np.integer]]], *, seed: int
+        self,
+        domains: Sequence[str],
+        arrays: Mapping[str, Sequence[NDArray[np.integer]]],
+        *,
+        context: int,
+        seed: int,
     ) -> None:
-        self.layout, self.seed = layout, seed
+        self.domains, self.context, self.seed = tuple(domains), context, seed
         self._windows: dict[str, list[NDArray[np.integer]]] = {}
         self._starts: dict[str, IntArray] = {}
-        for domain, count in zip(layout.domains, np.sum(layout.counts, axis=0), strict=True):
-            cut = [_windows(a, layout.context) for a in arrays.get(domain, ())]
-            cut = [w for w in cut if len(w)]
-            if count and not cut:
+        for domain in self.domains:
+            cut = [_windows(a, context) for a in arrays.get(domain, ())]
+            self._windows[domain] = [w for w in cut if len(w)]
+            self._starts[domain] = np.cumsum([0] + [len(w) for w in self._windows[domain]])
+        self._order = lru_cache(maxsize=2 * len(self.domains))(self._permutation)
+
+    def count(self, domain: str) -> int:
+        """Windows of a domain: one epoch."""
+        return int(self._starts[domain][-1])
+
+    def require(self, domains: Iterable[str]) -> None:
+        """MixtureError about the first of these that has no window."""
+        for domain in domains:
+            if not self.count(domain):
                 raise MixtureError(
-                    f"{domain!r} has no window of {layout.context + 1} training tokens",
+                    f"{domain!r} has no window of {self.context + 1} training tokens",
                     hint="add data, lower [model] context, or leave the domain out",
                 )
-            self._windows[domain] = cut
-            self._starts[domain] = np.cumsum([0] + [len(w) for w in cut])
-        self._order = lru_cache(maxsize=2 * len(layout.domains))(self._permutation)
-        self._block = lru_cache(maxsize=1)(lambda b: layout.sequences(b * _BLOCK, _BLOCK))
 
-    def batch(self, step: int) -> IntArray:
-        """Tokens of one step, (B, C + 1)."""
-        block, offset = divmod(step, _BLOCK)
-        here = slice(offset * self.layout.batch, (offset + 1) * self.layout.batch)
-        domain_B, ordinal_B = (part[here] for part in self._block(block))
-        rows = np.empty((len(domain_B), self.layout.context + 1), np.int64)
+    def rows(self, domain_B: IntArray, ordinal_B: IntArray) -> IntArray:
+        """Tokens of some sequences, (B, C + 1), by domain index and ordinal within the domain."""
+        rows = np.empty((len(domain_B), self.context + 1), np.int64)
         for row, (d, j) in enumerate(zip(domain_B, ordinal_B, strict=True)):
-            rows[row] = self._window(self.layout.domains[d], int(j))
+            rows[row] = self._window(self.domains[d], int(j))
         return rows
 
     def _window(self, domain: str, ordinal: int) -> NDArray[np.integer]:
@@ -186,8 +201,27 @@ class Sampler:
     def _permutation(self, domain: str, epoch: int) -> IntArray:
         name = f"{self.seed}/{domain}/{epoch}".encode()
         key = int.from_bytes(hashlib.sha256(name).digest()[:16], "little")
-        n_windows = int(self._starts[domain][-1])
-        return np.random.Generator(np.random.Philox(key=key)).permutation(n_windows)
+        return np.random.Generator(np.random.Philox(key=key)).permutation(self.count(domain))
+
+
+class Sampler:
+    """Batches of tokens for a layout."""
+
+    def __init__(
+        self, layout: Layout, arrays: Mapping[str, Sequence[NDArray[np.integer]]], *, seed: int
+    ) -> None:
+        self.layout = layout
+        self.windows = Windows(layout.domains, arrays, context=layout.context, seed=seed)
+        totals = np.sum(layout.counts, axis=0)
+        self.windows.require(d for d, n in zip(layout.domains, totals, strict=True) if n)
+        self._block = lru_cache(maxsize=1)(lambda b: layout.sequences(b * _BLOCK, _BLOCK))
+
+    def batch(self, step: int) -> IntArray:
+        """Tokens of one step, (B, C + 1)."""
+        block, offset = divmod(step, _BLOCK)
+        here = slice(offset * self.layout.batch, (offset + 1) * self.layout.batch)
+        domain_B, ordinal_B = (part[here] for part in self._block(block))
+        return self.windows.rows(domain_B, ordinal_B)
 
 
 def _windows(array: NDArray[np.integer], context: int) -> NDArray[np.integer]:

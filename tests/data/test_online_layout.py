@@ -1,0 +1,82 @@
+import json
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given, settings
+
+from mixture_assets.data.online_layout import OnlineLayout
+
+DOMAINS = ("a", "b", "c", "d")
+
+
+def grown(layout, rng, zero=()):
+    """The layout to its end: random mixtures, two sequences a domain in each update step."""
+    for number in range(layout.n_updates + 1):
+        weights = rng.dirichlet(np.ones(len(DOMAINS)))
+        weights[[DOMAINS.index(z) for z in zero if number]] = 0
+        mixture = dict(zip(DOMAINS, weights / weights.sum(), strict=True))
+        n = layout.update_batch // len(DOMAINS)
+        update = [(g, g, n) for g in range(len(DOMAINS))] if number else []
+        layout.append(mixture, update)
+    return layout
+
+
+def new(n_sequences, batch=6, update_batch=8, update_steps=5):
+    return OnlineLayout(DOMAINS, 32, batch, update_batch, update_steps, n_sequences)
+
+
+def every_sequence(layout):
+    for step in range(layout.n_steps):
+        if layout.is_update(step):
+            _, domain, ordinal = layout.update_sequences(step)
+        else:
+            domain, ordinal = layout.sequences(step)
+        yield step, domain, ordinal
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 7), st.integers(0, 10**6))
+def test_every_window_is_read_in_turn_and_every_step_has_its_size(n, batch, steps, seed):
+    layout = grown(new(n, batch, 8, steps), np.random.default_rng(seed))
+    seen = {d: [] for d in range(len(DOMAINS))}
+    sizes = []
+    for step, domain, ordinal in every_sequence(layout):
+        sizes.append(len(domain))
+        assert len(domain) == layout.first_sequence(step + 1) - layout.first_sequence(step)
+        for d, j in zip(domain.tolist(), ordinal.tolist(), strict=True):
+            seen[d].append(j)
+    assert sum(sizes) == n and all(sizes)
+    assert all(sizes[t] == (8 if layout.is_update(t) else batch) for t in range(len(sizes) - 1))
+    for d, ordinals in seen.items():  # within a step in any order, and never twice
+        assert sorted(ordinals) == list(range(len(ordinals)))
+        assert layout.realised_tokens[DOMAINS[d]] == 32 * len(ordinals)
+
+
+@settings(max_examples=60)
+@given(st.integers(30, 400), st.integers(0, 10**6))
+def test_the_mixtures_are_held_over_all_periods_to_a_sequence(n, seed):
+    layout = grown(new(n), np.random.default_rng(seed))
+    mixed = np.sum([p.counts for p in layout.periods], axis=0)
+    assert np.abs(mixed - layout.owed).max() <= 2
+    assert mixed.sum() == round(layout.owed.sum())
+
+
+@settings(max_examples=60)
+@given(st.integers(30, 400), st.integers(0, 10**6))
+def test_a_domain_without_weight_is_not_drawn(n, seed):
+    layout = grown(new(n), np.random.default_rng(seed), zero=("b", "d"))
+    for period in layout.periods[1:]:
+        assert period.counts[1] == period.counts[3] == 0
+
+
+def test_a_restored_layout_goes_on_as_the_first_would_have():
+    first = new(200)
+    for mixture in ({"a": 0.7, "b": 0.3}, {"a": 0.1, "c": 0.9}):
+        first.append(mixture, [(0, 0, 3), (1, 2, 5)])
+    second = new(200)
+    second.restore(json.loads(json.dumps(first.to_json())))
+    for layout in (first, second):
+        layout.append({"a": 1 / 3, "b": 1 / 3, "d": 1 / 3})
+    assert first.periods == second.periods
+    assert first.realised_tokens == second.realised_tokens
+    assert np.array_equal(first.owed, second.owed)
