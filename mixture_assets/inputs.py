@@ -41,6 +41,11 @@ def setting_inputs(experiment: Experiment) -> Inputs:
         "training_code": {"version": TRAINING_VERSION},
         "code": {"metric": METRIC_VERSION, "proposal": PROPOSAL_VERSION},
     }
+    if e.specialist is not None:
+        tables |= {
+            "specialist": dataclasses.asdict(e.specialist),
+            "online": dataclasses.asdict(e.online),
+        }
     return _settings(tables)
 
 
@@ -51,6 +56,7 @@ def run_inputs(spec: RunSpec) -> Inputs:
         "model": said["model"],
         "training": said["training"],
         "training_code": {"version": said["training_version"]},
+        "online": said.get("online") or {},
     }
     return (
         {("tokenizer", "tokenizer"): spec.tokenizer}

@@ -181,30 +181,30 @@ def compare_runs(
 
 
 def record_costs(
-    workspace: Workspace, proposal_id: str, planned: Sequence[PlannedRun], role: str
+    workspace: Workspace, decision_id: str, planned: Sequence[PlannedRun], role: str
 ) -> None:
-    """What a decision cost: one row for each run that it rests on."""
-    _record_costs(workspace, proposal_id, [run.run_id for run in planned], role)
+    """What a decision cost: one row for each run that it rests on, and one for its steering."""
+    _record_costs(workspace, decision_id, [run.run_id for run in planned], role)
 
 
 def _record_costs(
-    workspace: Workspace, proposal_id: str, run_ids: Sequence[str], role: str
+    workspace: Workspace, decision_id: str, run_ids: Sequence[str], role: str
 ) -> None:
     rows = []
     for run_id in run_ids:
         result = RunFolder(workspace.store, run_id).result()
         if result is not None:
-            rows.append(
-                {
-                    "decision_id": proposal_id,
-                    "run_id": run_id,
-                    "flops": result["flops_train"] + result["flops_eval"],
-                    "device_seconds": result["seconds"],
-                    "device": result["device"],
-                    "role": role,
-                }
-            )
-    write_record(workspace.store, "cost", digest([proposal_id, role]), {"cost": rows})
+            row = {"decision_id": decision_id, "run_id": run_id, "device": result["device"]}
+            steering = result.get("seconds_steering") or 0.0
+            seconds, flops = result["seconds"], result["flops_train"] + result["flops_eval"]
+            rows.append(row | _cost(role, flops, seconds - steering))
+            if "flops_steering" in result:
+                rows.append(row | _cost("steering", result["flops_steering"], steering))
+    write_record(workspace.store, "cost", digest([decision_id, role]), {"cost": rows})
+
+
+def _cost(role: str, flops: float, seconds: float) -> dict[str, Any]:
+    return {"role": role, "flops": flops, "device_seconds": seconds}
 
 
 def refresh_database(workspace: Workspace) -> IngestReport:

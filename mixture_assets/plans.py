@@ -1,17 +1,19 @@
 """Which runs an experiment asks for: every name, token and seed, before anything is trained."""
 
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.mixture import Mixture
-from mixture_assets.core.names import nearest
+from mixture_assets.core.names import SPECIALIST, nearest
 from mixture_assets.core.problem import Problem, Proposal, ProxyRun
 from mixture_assets.core.run import Measurement, ModelSpec, RunSpec
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.methods.baselines import Natural, Uniform
+from mixture_assets.policies import Policies
 from mixture_assets.search import Search, method_of, token_sets
 from mixture_assets.standing import current_search
 from mixture_assets.training.device import probe
@@ -117,9 +119,16 @@ def measurement_on(
     return Measurement(validation_sets=sets, evaluations=evaluations)
 
 
-def plan_full_runs(workspace: Workspace, corpus: Corpus, proposal: Proposal) -> list[PlannedRun]:
-    """The full runs: the proposal and its baselines, each from the same seeds."""
-    known = baselines(workspace, corpus) | {"proposal": proposal.mixture}
+def plan_full_runs(
+    workspace: Workspace, corpus: Corpus, proposal: Proposal | None
+) -> list[PlannedRun]:
+    """The full runs: the proposal, its baselines and the policies, each from the same seeds.
+
+    Without a proposal, those that need none.
+    """
+    known = baselines(workspace, corpus)
+    if proposal is not None:
+        known["proposal"] = proposal.mixture
     return _full_runs(workspace, corpus, known)
 
 
@@ -160,17 +169,27 @@ def _require(asked: Collection[object], known: Collection[object], what: str) ->
 def _full_runs(
     workspace: Workspace, corpus: Corpus, known: Mapping[str, Mixture]
 ) -> list[PlannedRun]:
-    """Runs of the mixtures that are known, in the experiment's order."""
+    """Runs of the mixtures that are known, and of the policies, in the experiment's order."""
     e = workspace.experiment
+    policies = Policies.of(workspace, corpus)
+    known = {**known, **policies.mixtures(e.full.mixtures)}
     measurement = measurement_on(corpus, e.full.evaluations)
-    planned = []
+    measurement = dataclasses.replace(
+        measurement,
+        validation_sets={**measurement.validation_sets, **policies.validation_sets},
+    )
+    planned, drawn = [], {**corpus.domains, **policies.drawn}
     for name in (n for n in e.full.mixtures if n in known):
         tokens = known[name].split(e.full.budget_tokens)
         for seed in e.full.seeds:
-            spec = _spec(workspace, corpus, tokens, seed, e.model, corpus.domains)
+            spec = _spec(workspace, corpus, tokens, seed, e.model, drawn)
+            spec = dataclasses.replace(spec, online=policies.online(name))
             label = f"{name} seed {seed}"
             planned.append(PlannedRun(spec, measurement, "full", label, "full", name))
-    check_epochs(planned, corpus.domains.values(), e.constraints.max_epochs)
+    # A run that steers itself is held within the caps while it trains, and the specialist set is
+    # read again and again by a baseline whose name says so.
+    static = [r for r in planned if r.spec.online is None and r.mixture_name != SPECIALIST]
+    check_epochs(static, corpus.domains.values(), e.constraints.max_epochs)
     return planned
 
 

@@ -7,6 +7,7 @@ from mixture_assets.compute.pool import PoolReport, default_workers, run_pool
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MachineError, MixtureError
 from mixture_assets.core.experiment import Experiment
+from mixture_assets.core.run import Measurement, RunSpec
 from mixture_assets.corpus import Workspace
 from mixture_assets.lineage import plan_rows
 from mixture_assets.plans import PlannedRun
@@ -44,8 +45,15 @@ def train(
     planned: Sequence[PlannedRun],
     *,
     on_settled: Callable[[PlannedRun], None] = lambda run: None,
+    on_look: Callable[[], None] = lambda: None,
 ) -> PoolReport:
     """Train what has no result yet.
+
+    Args:
+        workspace: The experiment.
+        planned: Runs, longest first.
+        on_settled: Told of each run that ends.
+        on_look: Called again and again while runs train.
 
     Raises:
         MachineError: Runs failed by faults of the machine alone, such as a full disk.
@@ -60,6 +68,7 @@ def train(
         workers=n_workers(workspace.experiment),
         attempts=compute.attempts,
         on_settled=lambda run_id: on_settled(by_id[run_id]),
+        on_look=on_look,
     )
     ingest(workspace.store)
     if report.failed:
@@ -97,6 +106,19 @@ def result_of(workspace: Workspace, run: PlannedRun) -> dict[str, Any] | None:
     folder = RunFolder(workspace.store, run.run_id)
     losses, result = folder.losses(run.measurement), folder.result()
     return None if losses is None or result is None else result | {"losses": losses}
+
+
+def known_runs(workspace: Workspace, run_ids: Sequence[str]) -> list[PlannedRun]:
+    """Runs that have a folder, as they were planned first."""
+    headers = [RunFolder(workspace.store, run_id).spec() for run_id in run_ids]
+    return [
+        PlannedRun(
+            spec=RunSpec.from_json(h["spec"]),
+            measurement=Measurement.from_json(h["measurement"]),
+            **{key: h[key] for key in ("purpose", "label", "scale", "mixture_name")},
+        )
+        for h in headers
+    ]
 
 
 def has_runs(workspace: Workspace) -> bool:

@@ -20,8 +20,10 @@ from mixture_assets.core.experiment import (
     DataSpec,
     Experiment,
     FullSpec,
+    OnlineSettings,
     ProxySpec,
     RefitSpec,
+    SpecialistSpec,
     TokenizerSpec,
     load_experiment,
 )
@@ -46,6 +48,8 @@ TABLES = {
     "[objective]": Objective,
     "[constraints]": Constraints,
     "[full]": FullSpec,
+    "[specialist]": SpecialistSpec,
+    "[online]": OnlineSettings,
     "[compute]": ComputeSpec,
 }
 

@@ -38,23 +38,81 @@ def demo(as_json: bool) -> None:
 )
 @click.option("--mixtures", default="", help="Train only these full runs: proposal,natural")
 @click.option("--seeds", default="", help="Train full runs only from these seeds: 0,1")
+@click.option(
+    "--policy", default="", help="No search: train this beside natural and uniform: dga,importance"
+)
+@click.option("--specialist", default="", help="Folder or file: what the model should be good at.")
 @json_option
 def run(
-    experiment: Path | None, until: str | None, mixtures: str, seeds: str, as_json: bool
+    experiment: Path | None,
+    until: str | None,
+    mixtures: str,
+    seeds: str,
+    policy: str,
+    specialist: str,
+    as_json: bool,
 ) -> None:
     """Do everything that is missing, from raw shards to the report."""
-    if until is None:
-        names, numbers = _listed(mixtures), _listed(seeds)
-        unknown = [text for text in numbers if not text.isdecimal()]
-        if unknown:
-            raise MixtureError(f"--seeds has {shortlist(unknown)}", hint="whole numbers: 0,1")
-        _run(experiment, as_json, mixtures=names, seeds=[int(text) for text in numbers])
+    if policy or specialist:
+        if until or mixtures or not policy:
+            raise MixtureError(
+                "--policy trains full runs towards a specialist set, and nothing else",
+                hint="--policy dga --specialist FOLDER, without --until and --mixtures",
+            )
+        _run_policies(experiment, _listed(policy), specialist, _numbers(seeds), as_json)
+    elif until is None:
+        _run(experiment, as_json, mixtures=_listed(mixtures), seeds=_numbers(seeds))
     elif mixtures or seeds:
         raise MixtureError(
             f"--until {until} trains no full run to choose", hint="leave --mixtures and --seeds out"
         )
     else:
         _run_until(experiment, until, as_json)
+
+
+def _numbers(seeds: str) -> list[int]:
+    numbers = _listed(seeds)
+    unknown = [text for text in numbers if not text.isdecimal()]
+    if unknown:
+        raise MixtureError(f"--seeds has {shortlist(unknown)}", hint="whole numbers: 0,1")
+    return [int(text) for text in numbers]
+
+
+def _run_policies(
+    experiment: Path | None,
+    policies: Sequence[str],
+    specialist: str,
+    seeds: Sequence[int],
+    as_json: bool,
+) -> None:
+    from mixture_assets import policy_runs, summaries
+    from mixture_assets.specialist import with_specialist
+
+    workspace = open_workspace(experiment)
+    if specialist:
+        workspace = with_specialist(workspace, specialist)
+    workspace = policy_runs.with_policies(workspace, policies)
+    summary = policy_runs.run_policies(
+        workspace,
+        say=say,
+        on_settled=lambda run: say(summaries.run_line(workspace, run)),
+        seeds=seeds,
+    )
+    if as_json:
+        print_json(policy_runs.summary_json(workspace, summary))
+        return
+    tokens = tokens_text(workspace.experiment.full.budget_tokens)
+    click.echo(f"\nTowards the specialist set, after {tokens} tokens")
+    print_table(*policy_runs.policy_table(workspace, summary.runs))
+    for line in policy_runs.comparison_lines(summary):
+        click.echo(line)
+    click.echo("\nWeights: share of training tokens, at the start, on average and at the end")
+    print_table(*policy_runs.weight_table(workspace, summary.runs))
+    for path in policy_runs.write_figures(workspace, summary.runs):
+        click.echo(f"figure: {path}")
+    click.echo(policy_runs.ledger_line(workspace, summary.runs))
+    done = "nothing to do: every run was there" if summary.n_trained == 0 else "done"
+    click.echo(done if summary.n_trained == 0 else f"{done}; run it again: nothing to do")
 
 
 def _listed(text: str) -> list[str]:

@@ -59,6 +59,7 @@ def run_pool(
     workers: int = 0,
     attempts: int = 3,
     on_settled: Callable[[str], None] = lambda run_id: None,
+    on_look: Callable[[], None] = lambda: None,
 ) -> PoolReport:
     """Train every run that has no result yet; return when all have a result or a failure.
 
@@ -69,6 +70,7 @@ def run_pool(
         attempts: How often a run may take its worker down (out of memory, SIGKILL) before it
             is recorded as failed. A run that fails by its own fault is never started again.
         on_settled: Called on this thread with each run as it gets a result or a failure.
+        on_look: Called on this thread at every look at the runs.
     """
     begun = time.monotonic()
     folders = {run_id: RunFolder(store, run_id) for run_id in run_ids}
@@ -86,6 +88,7 @@ def run_pool(
             for run_id in [r for r, f in waiting.items() if _is_settled(f)]:
                 _record(report, run_id, waiting.pop(run_id))
                 on_settled(run_id)
+            on_look()
             # A look at 10^4 run folders takes a while: it must not take a core from training.
             time.sleep(max(_POLL_SECONDS, _POLL_SHARE * (time.monotonic() - looked)))
     finally:

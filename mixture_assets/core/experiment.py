@@ -17,7 +17,7 @@ from mixture_assets.core.errors import MixtureError, quoted
 from mixture_assets.core.experiment_rules import check
 from mixture_assets.core.names import nearest
 from mixture_assets.core.problem import Constraints, Objective
-from mixture_assets.core.run import ModelSpec, TrainingSpec
+from mixture_assets.core.run import AlignmentWay, ModelSpec, TrainingSpec
 
 Way = Literal["full", "extend", "reuse"]  # see mixture_assets.search
 _MOST = (1 << 63) - 1  # what the database holds
@@ -96,6 +96,30 @@ class FullSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpecialistSpec:
+    """Text that says what the model should be good at: a folder or file, or a domain's share."""
+
+    path: str = ""  # folder or file; files as in a domain
+    domain: str = ""  # instead: the documents of this domain that are held out of training
+    judging_fraction: float = 0.5  # of the documents; the others steer
+    most_tokens: int = 65_536  # of each of the two parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineSettings:
+    """How full runs named 'dga' or 'doge' steer themselves."""
+
+    start: Literal["natural", "uniform", "importance"] = "natural"
+    alignment: AlignmentWay = "auto"
+    specialist_tokens: int = 0  # of the batch behind each update; 0: half of batch_tokens
+    clip_norm: float = 1.0  # of gradients before the inner product; 0: none
+    clip_by: Literal["training", "domain"] = "training"
+    basis: Mapping[str, str] = field(default_factory=dict)  # name -> text: distributions to mix
+    dga: Mapping[str, float] = field(default_factory=dict)  # settings of the method
+    doge: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComputeSpec:
     """How many training processes run at a time on this machine."""
 
@@ -121,6 +145,8 @@ class Experiment:
     objective: Objective = field(default_factory=Objective)
     constraints: Constraints = field(default_factory=Constraints)
     compute: ComputeSpec = field(default_factory=ComputeSpec)
+    specialist: SpecialistSpec | None = None
+    online: OnlineSettings = field(default_factory=OnlineSettings)
 
     @property
     def store_path(self) -> Path:

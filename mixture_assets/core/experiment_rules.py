@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixture_assets.core.errors import MixtureError, quoted
-from mixture_assets.core.names import nearest, validate_domain
+from mixture_assets.core.names import RESERVED, nearest, validate_domain
 
 if TYPE_CHECKING:
     from mixture_assets.core.experiment import Experiment
@@ -23,7 +23,8 @@ _MOST_TOKENS = 10**15
 _MOST_BYTES = 10**12
 _MOST_PARAMETERS = 10**13
 _MOST_SEEDS = 100
-_MIXTURES = ("natural", "uniform", "proposal", "custom")
+POLICIES = ("importance", "specialist", "dga", "doge")  # full runs that need a specialist set
+_MIXTURES = ("natural", "uniform", "proposal", "custom", *POLICIES)
 
 
 def check(e: "Experiment", where: str) -> None:
@@ -44,6 +45,7 @@ def _rules(e: "Experiment") -> Iterator[Rule]:
     yield from _data_rules(e)
     yield from _proxy_rules(e)
     yield from _full_rules(e)
+    yield from _specialist_rules(e)
     yield from _training_rules(e)
     yield from _model_rules(e.model, "model", e.training.batch_tokens)
     yield from _model_rules(e.proxy_model or e.model, "proxy_model", e.training.batch_tokens)
@@ -105,6 +107,21 @@ def _full_rules(e: "Experiment") -> Iterator[Rule]:
     yield 0 < e.compute.attempts <= 100, "compute: attempts", "> 0 and <= 100"
 
 
+def _specialist_rules(e: "Experiment") -> Iterator[Rule]:
+    s, online = e.specialist, e.online
+    if s is not None:
+        yield bool(s.path) != bool(s.domain), "specialist", "a path or a domain, one of the two"
+        yield 0 < s.judging_fraction < 1, "specialist: judging_fraction", "between 0 and 1"
+        yield 0 < s.most_tokens <= _MOST_BYTES, "specialist: most_tokens", "> 0 and <= 1e12"
+    needs = [name for name in e.full.mixtures if name in POLICIES and s is None]
+    yield not needs, "specialist", f"there for the full runs of {', '.join(needs)}"
+    is_batch = 0 <= online.specialist_tokens <= 10**9
+    yield is_batch, "online: specialist_tokens", ">= 0 and <= a billion"
+    yield 0 <= online.clip_norm <= 1e9, "online: clip_norm", ">= 0 and <= 1e9"
+    is_known = online.clip_by == "training" or online.alignment == "naive"
+    yield is_known, "online: alignment", "'naive' where clip_by is 'domain'"
+
+
 def _seed_rules(seeds: tuple[int, ...], key: str) -> Iterator[Rule]:
     yield len(seeds) > 0, key, "at least one seed"
     yield len(seeds) <= _MOST_SEEDS, key, f"at most {_MOST_SEEDS} seeds"
@@ -142,6 +159,11 @@ def _check_names(e: "Experiment", where: str) -> None:
     validate_domain(e.name, f"{where}: name", noun="name of an experiment")
     for domain in (*e.data.domains, *e.data.datasets):
         validate_domain(domain)
+        if domain in RESERVED:
+            raise MixtureError(
+                f"{where}: no domain can be called {domain!r}: that is the specialist set",
+                hint="rename its folder",
+            )
     for mixture in e.full.mixtures:
         if mixture not in _MIXTURES:
             close = nearest(mixture, _MIXTURES)
@@ -155,6 +177,8 @@ def _check_paths(e: "Experiment", where: str) -> None:
     """Refuse what no file system takes, and a store that would be a file."""
     paths = {"store": e.store, "tokenizer: name": e.tokenizer.name}
     paths |= {f"data: datasets: {name}: path": s.path for name, s in e.data.datasets.items()}
+    if e.specialist is not None and "://" not in e.specialist.path:
+        paths["specialist: path"] = e.specialist.path
     if "://" not in e.data.root:
         paths["data: root"] = e.data.root
     for key, name in paths.items():

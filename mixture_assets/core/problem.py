@@ -8,6 +8,7 @@ from typing import Literal
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.mixture import Mixture
+from mixture_assets.core.names import RESERVED
 
 Metric = Literal["perplexity", "loss"]
 
@@ -29,16 +30,22 @@ class Objective:
         unit = "loss (nats)" if self.metric == "loss" else "perplexity"
         return f"{'weighted ' if self.weights else ''}mean {unit}"
 
+    @staticmethod
+    def _domains(loss_nats: Mapping[str, float]) -> list[str]:
+        """All that was measured but the specialist set, which only `weights` can name."""
+        return [name for name in loss_nats if name not in RESERVED]
+
     def _missing(self, loss_nats: Mapping[str, float]) -> list[str]:
         return [name for name in self.weights if name not in loss_nats]
 
     def known_value(self, loss_nats: Mapping[str, float]) -> float | None:
         """The same for display; None for a run that was not measured on all that it weighs."""
-        return None if self._missing(loss_nats) or not loss_nats else self.value(loss_nats)
+        is_known = self._domains(loss_nats) and not self._missing(loss_nats)
+        return self.value(loss_nats) if is_known else None
 
     def value(self, loss_nats: Mapping[str, float]) -> float:
         """The objective of one run from all its domains' losses in nats per token."""
-        weights = self.weights or dict.fromkeys(loss_nats, 1.0)
+        weights = self.weights or dict.fromkeys(self._domains(loss_nats), 1.0)
         missing = self._missing(loss_nats)
         if missing:
             raise MixtureError(

@@ -9,6 +9,7 @@ from mixture_assets.core.digest import digest
 
 TRAINING_VERSION = 1  # raise when a change of code changes a run's numbers
 METRIC_VERSION = 1  # raise when a change of code changes a measured loss
+AlignmentWay = Literal["auto", "naive", "jvp", "finite_difference", "ghost"]  # training.alignment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class OnlineSpec:
     settings: Mapping[str, Any]  # of the method
     specialist: str  # digest of the token set that steers, of the domain SPECIALIST
     specialist_tokens: int  # of the batch behind each gradient of the specialist set
-    alignment: str = "auto"  # way to the inner products: see training.alignment
+    alignment: AlignmentWay = "auto"  # to the inner products
     clip_norm: float = 1.0  # of gradients before the inner product; 0: none
     clip_by: str = "training"  # whose norm scales a domain's gradient: 'training' or 'domain'
     most_tokens: Mapping[str, int] = field(default_factory=dict)  # by domain: max_epochs

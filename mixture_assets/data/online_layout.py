@@ -111,13 +111,18 @@ class OnlineLayout:
         self.drawn, self.owed = drawn, owed
         self._mixed = self._mixed + np.array(period.counts, np.int64)
 
-    def update_sequences(self, step: int) -> tuple[IntArray, IntArray, IntArray]:
-        """Group, domain and ordinal of every sequence of an update step."""
-        number = self.period_of(step)
-        period = self.periods[number]
-        group, domain, n = np.array(period.update, np.int64).reshape(-1, 3).T
+    def stratified(
+        self, update: Sequence[tuple[int, int, int]], period: int | None = None
+    ) -> tuple[IntArray, IntArray, IntArray]:
+        """Group, domain and ordinal of every sequence of an update step.
+
+        Args:
+            update: (group index, domain index, sequences), in order.
+            period: That the step begins; by default the next one.
+        """
+        drawn = self.drawn if period is None else self._before[period]
+        group, domain, n = np.array(update, np.int64).reshape(-1, 3).T
         domain_S = np.repeat(domain, n)
-        drawn = self._before[number]
         ordinal_S = np.empty_like(domain_S)
         for d in np.unique(domain_S):  # a domain of several groups goes on where it was
             here = domain_S == d

@@ -82,6 +82,10 @@ class Layout:
         """Optimizer steps, the shorter last one included."""
         return -(-self.n_sequences // self.batch)
 
+    def first_sequence(self, step: int) -> int:
+        """Sequences drawn before a step."""
+        return min(step * self.batch, self.n_sequences)
+
     @property
     def realised_tokens(self) -> dict[str, int]:
         """Tokens that the run draws from each domain."""

@@ -101,6 +101,29 @@ def discover(
     return found
 
 
+def shards_at(path: str, domain: str, *, cache: Path) -> list[RawShard]:
+    """The shards of one folder, or one file, that is called `domain` whatever its own name is.
+
+    Raises:
+        MixtureError: There is nothing, or nothing of a known format.
+    """
+    fs, name = file_system(path)
+    fresh: dict[str, dict[str, Any]] = {}
+    with _reading(domain):
+        if fs.isdir(name):
+            return _shards(fs, name, domain, _read_cache(cache), fresh)
+        if not fs.isfile(name):
+            raise MixtureError(
+                f"no {domain} set at {path!r}", hint=f"name a folder or a file; {KNOWN_FORMATS}"
+            )
+        info = fs.info(name)
+        if (format_ := format_of(name)) is None:
+            raise MixtureError(f"{path!r} is no text that can be read", hint=KNOWN_FORMATS)
+        url = name if is_local(fs) else str(fs.unstrip_protocol(name))
+        stamp = _stamp(fs, name, info)
+        return [RawShard(domain, url, format_, int(info["size"]), _digest(fs, name), stamp)]
+
+
 @contextmanager
 def _reading(domain: str) -> Iterator[None]:
     """Turn 'permission denied', or a file that went meanwhile, into one sentence."""

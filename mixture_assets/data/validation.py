@@ -14,7 +14,6 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.data.doc_index import DocIndex, flat_ids, hashes_of, row_groups
 from mixture_assets.data.files import atomic_write
 from mixture_assets.data.split import validation_mask
-from mixture_assets.data.tokenize import TokenShard
 
 VALIDATION_VERSION = 1  # raise when a change of code changes what is held out
 
@@ -49,18 +48,28 @@ def choose(indexes: Sequence[DocIndex], *, fraction: float, tokens: int) -> Choi
     return Choice(chosen, int(total[len(chosen) - 1]) if len(chosen) else 0)
 
 
-def write_validation(choice: Choice, shards: Sequence[TokenShard], *, store: Path) -> str:
-    """Write the chosen documents, unless they are there; return the digest that names them."""
+def write_validation(
+    choice: Choice, paths: Sequence[Path], *, domain: str, tokenizer: str, store: Path
+) -> str:
+    """Write the chosen documents, unless they are there; return the digest that names them.
+
+    Args:
+        choice: The documents.
+        paths: Token shards that hold them.
+        domain: What they are measured as.
+        tokenizer: Digest of the tokenizer that made the shards.
+        store: Root of the store.
+    """
     name = digest(
         {
             "version": VALIDATION_VERSION,
-            "tokenizer": shards[0].tokenizer,
+            "tokenizer": tokenizer,
             "documents": [f"{h:016x}" for h in choice.hashes.tolist()],
         }
     )
-    path = validation_path(store, shards[0].domain, name)
+    path = validation_path(store, domain, name)
     if not is_written(path, len(choice.hashes)):
-        table = _gather(choice, [s.path for s in shards])
+        table = _gather(choice, paths)
         with atomic_write(path) as file:
             pq.write_table(table, file, compression="zstd", use_dictionary=False)
     return name

@@ -57,6 +57,10 @@ class Lab(dg.ConfigurableResource[Workspace]):
         tag_run(context, {PROPOSAL_TAG: proposal_id})
         return fixed, proposal_id, proposal
 
+    def trained(self, context: Context) -> list[str]:
+        """The runs that `full_run` was last made of."""
+        return _noted(context, "full_run", "run_ids").split()
+
     def chosen(self, context: Context) -> str:
         """The proposal whose weights `chosen_mixture` last wrote."""
         proposal_id = _noted(context, "chosen_mixture", "proposal_id")

@@ -13,6 +13,7 @@ from mixture_assets.report.figures import FigureData
 from mixture_assets.report.style import FAINT, INK, MUTED, PALETTE, PAPER, STYLE
 from mixture_assets.report.swarm_draw import draw_swarm
 from mixture_assets.report.swarm_figures import SwarmFigure
+from mixture_assets.report.weight_path import WeightPath, draw_weight_path
 
 SMALL_BYTES = 60_000  # what Dagster's page shows as embedded Markdown without complaint
 
@@ -27,7 +28,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", FAINT: "faint", PAPER: "paper"} | {
 _COLOUR = re.compile("|".join(_VARIABLES), re.IGNORECASE)
 
 
-def small_png(data: FigureData | SwarmFigure) -> bytes:
+def small_png(data: FigureData | SwarmFigure | WeightPath) -> bytes:
     """A PNG of less than SMALL_BYTES, whatever it costs in sharpness."""
     with matplotlib.rc_context(STYLE):
         figure = _laid_out(data)
@@ -54,9 +55,12 @@ def png(data: SwarmFigure) -> bytes:
         return _saved(_laid_out(data), "png", _DPI, {"Software": None})
 
 
-def _laid_out(data: FigureData | SwarmFigure) -> Figure:
+def _laid_out(data: FigureData | SwarmFigure | WeightPath) -> Figure:
     """Drawn, and placed once for all formats: placing takes longer than saving."""
-    figure = draw_swarm(data) if isinstance(data, SwarmFigure) else draw(data)
+    if isinstance(data, WeightPath):
+        figure = draw_weight_path(data)
+    else:
+        figure = draw_swarm(data) if isinstance(data, SwarmFigure) else draw(data)
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.execute(figure)

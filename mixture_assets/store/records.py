@@ -20,7 +20,8 @@ from mixture_assets.store.files import atomic_write_json, read_json_object
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 
-RUN_TABLES = ("run", "run_domain_tokens", "step_metric", "evaluation")  # filled from run folders
+# Filled from run folders.
+RUN_TABLES = ("run", "run_domain_tokens", "step_metric", "evaluation", "weight_trajectory")
 FILE_TABLES = (*RUN_TABLES, "latest", "ingested")  # those that no record can fill
 RUN_EDGE_ROLE = "training_tokens"  # likewise: run -> token set
 

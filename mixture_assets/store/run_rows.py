@@ -14,7 +14,7 @@ from mixture_assets.store.records import RUN_EDGE_ROLE, RUN_TABLES
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.store.scan import Scan
 
-_METRIC_COLUMNS = {  # of metrics.jsonl, both kinds of row
+_METRIC_COLUMNS = {  # of metrics.jsonl, all kinds of row
     "kind": "VARCHAR",
     "run_id": "VARCHAR",
     "step": "BIGINT",
@@ -33,6 +33,16 @@ _METRIC_COLUMNS = {  # of metrics.jsonl, both kinds of row
     "n_tokens": "BIGINT",
     "n_documents": "BIGINT",
     "metric_version": "BIGINT",
+    "weight": "DOUBLE",
+    "iterate": "DOUBLE",
+    "alignment": "DOUBLE",
+    "alignment_se": "DOUBLE",
+}
+# Tables whose rows are lines of metrics.jsonl alone.
+_FROM_METRICS = {
+    "step_metric": "SELECT * FROM temp.metrics WHERE kind = 'step'",
+    "weight_trajectory": "SELECT *, tokens AS from_token, loss_nats AS steering_loss_nats "
+    "FROM temp.metrics WHERE kind = 'weights'",
 }
 _FROM_HEADER = ("purpose", "label", "experiment", "scale", "mixture_name", "created_at")
 _FROM_RESULT = (
@@ -41,6 +51,8 @@ _FROM_RESULT = (
     "seconds",
     "flops_train",
     "flops_eval",
+    "flops_steering",
+    "seconds_steering",
     "device",
     "code_version",
     "peak_memory_bytes",
@@ -170,11 +182,8 @@ def _quoted(path: Path) -> str:
 def _sync(connection: duckdb.DuckDBPyConnection, rows: Rows) -> Counter[str]:
     counts: Counter[str] = Counter()
     for table in (*RUN_TABLES, "edge"):
-        if table == "step_metric":
-            connection.execute(
-                "CREATE OR REPLACE TEMP TABLE stage AS SELECT * FROM temp.metrics "
-                "WHERE kind = 'step'"
-            )
+        if table in _FROM_METRICS:
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE stage AS {_FROM_METRICS[table]}")
         else:
             staging.from_rows(connection, "stage", table, rows[table])
         if table == "evaluation":

@@ -72,6 +72,8 @@ CREATE TABLE run (
     seconds DOUBLE,             -- of training, over all processes
     flops_train DOUBLE,
     flops_eval DOUBLE,
+    flops_steering DOUBLE,      -- what a static run of the same tokens would not have computed
+    seconds_steering DOUBLE,    -- the same, measured; NULL for a static run
     device VARCHAR,
     numeric_path VARCHAR,       -- device, precision and kernels
     code_version VARCHAR,
@@ -231,11 +233,16 @@ CREATE TABLE run_validity (     -- what becomes of each earlier proxy run, by wa
     reason VARCHAR,
     PRIMARY KEY (refit_id, way, run_id)
 );
-CREATE TABLE weight_trajectory ( -- weights that a run was trained with
+CREATE TABLE weight_trajectory ( -- weights of a run that steered itself
     run_id VARCHAR,
-    from_token BIGINT,
-    domain VARCHAR,
-    weight DOUBLE,
+    from_token BIGINT,          -- from which the weight held, until the next row
+    step BIGINT,                -- optimizer steps done
+    domain VARCHAR,             -- or a basis distribution, where the run mixed those
+    weight DOUBLE,              -- probability that a token comes from the domain
+    iterate DOUBLE,             -- of the update rule, before its moving average and its floor
+    alignment DOUBLE,           -- <gradient of the domain, gradient of the specialist set>, clipped
+    alignment_se DOUBLE,        -- standard error over sequences
+    steering_loss_nats DOUBLE,  -- of the specialist batch behind the update
     PRIMARY KEY (run_id, from_token, domain)
 );
 CREATE TABLE selection_score_set (

@@ -120,8 +120,29 @@ CREATE VIEW leaderboard AS
         JOIN final_evaluation AS evaluation
             ON evaluation.run_id = run.run_id AND evaluation.experiment = planned_run.experiment
         WHERE planned_run.purpose = 'full' AND run.status = 'done'
+            AND evaluation.domain NOT IN ('specialist', 'specialist_steering')
         GROUP BY ALL
     );
+
+-- Full runs on a specialist set, best first: the loss on documents that judge, beside the loss on
+-- those that steer, the mean loss on the domains (what was forgotten), and what steering cost.
+CREATE VIEW specialist_leaderboard AS
+    SELECT planned_run.experiment, run.budget_tokens, planned_run.mixture_name, run.seed,
+        judged.loss_nats AS specialist_loss_nats, judged.loss_se_nats AS specialist_loss_se_nats,
+        steering.loss_nats AS steering_loss_nats, leaderboard.mean_loss_nats,
+        run.flops_train, run.flops_steering, run.seconds, run.seconds_steering,
+        judged.validation_id AS measured_on, judged.metric_version, run.run_id
+    FROM run
+    JOIN planned_run USING (run_id)
+    JOIN final_evaluation AS judged ON judged.run_id = run.run_id
+        AND judged.experiment = planned_run.experiment AND judged.domain = 'specialist'
+    LEFT JOIN final_evaluation AS steering ON steering.run_id = run.run_id
+        AND steering.experiment = planned_run.experiment
+        AND steering.domain = 'specialist_steering'
+    LEFT JOIN leaderboard ON leaderboard.run_id = run.run_id
+        AND leaderboard.experiment = planned_run.experiment
+    WHERE planned_run.purpose = 'full' AND run.status = 'done'
+    ORDER BY planned_run.experiment, run.budget_tokens, specialist_loss_nats;
 
 -- Every prediction beside what was measured. Of several comparisons with a baseline, the one over
 -- most seeds; without one at the proposal's budget and objective, a prediction waits.

@@ -1,14 +1,16 @@
 """Atomic checkpoints in one safetensors file: weights, optimizer state, step.
 
 The sampler needs no state of its own: it is a pure function of the step. Learning rates are
-one as well. So weights, moments and the step are everything, and a resumed run is bit-equal
-to an undisturbed one on CPU.
+one as well. So weights, moments and the step are everything, with the state of what steers a
+run that steers itself, and a resumed run is bit-equal to an undisturbed one on CPU.
 """
 
 import json
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,6 +27,7 @@ class Progress:
 
     step: int  # optimizer steps done
     seconds: float  # spent so far, over all its processes
+    online: Mapping[str, Any] | None = None  # state of a run that steers itself
 
 
 def save_checkpoint(
@@ -35,7 +38,7 @@ def save_checkpoint(
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = value.detach()
-    metadata = {"progress": json.dumps({"step": progress.step, "seconds": progress.seconds})}
+    metadata = {"progress": json.dumps(asdict(progress))}
     with atomic_path(folder / "latest.safetensors") as temporary:
         save_file({k: t.contiguous() for k, t in tensors.items()}, temporary, metadata)
 
@@ -71,4 +74,8 @@ def _restore(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimize
                     for key in ("step", "exp_avg", "exp_avg_sq")
                     if f"optimizer.{key}.{name}" in keys
                 }
-    return Progress(step=int(progress["step"]), seconds=float(progress["seconds"]))
+    return Progress(
+        step=int(progress["step"]),
+        seconds=float(progress["seconds"]),
+        online=progress.get("online"),
+    )

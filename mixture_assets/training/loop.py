@@ -1,9 +1,7 @@
 """One run, from its specification to its result: resumable at any step, on any machine."""
 
 import math
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,9 +16,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.files import atomic_path
 from mixture_assets.core.run import TRAINING_VERSION, Measurement, RunSpec
 from mixture_assets.core.units import seconds_text
+from mixture_assets.data.online_layout import OnlineLayout
 from mixture_assets.data.sampler import Layout, Sampler
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.evaluation.losses import DomainLoss, ValidationStream
@@ -31,9 +29,11 @@ from mixture_assets.training.checkpoint import (
     save_checkpoint,
 )
 from mixture_assets.training.device import Device, peak_flops_per_second, probe
+from mixture_assets.training.kept import keep_model, peak_memory_bytes
 from mixture_assets.training.measure import evaluation_flops, losses_on, streams_of
 from mixture_assets.training.model import build_model, flops_per_token, parameters_of
 from mixture_assets.training.optimizer import build_optimizer, learning_rate
+from mixture_assets.training.steering import Steering
 
 CHECKPOINT_SECONDS = 20.0
 _STEP_LINE_SECONDS = 5.0
@@ -55,7 +55,7 @@ class Run:
     device: Device
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
-    sampler: Sampler
+    sampler: Sampler | Steering
     streams: dict[str, ValidationStream]
     peak_flops: float  # per second
     say: Callable[[str], None]
@@ -64,9 +64,14 @@ class Run:
     losses: dict[str, DomainLoss] = field(default_factory=dict)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> Layout | OnlineLayout:
         """The run's sequences."""
         return self.sampler.layout
+
+    @property
+    def steering(self) -> Steering | None:
+        """What steers the run; None where its mixture stands still."""
+        return self.sampler if isinstance(self.sampler, Steering) else None
 
     @property
     def seconds(self) -> float:
@@ -107,7 +112,7 @@ def train(
     with MetricsLog(run.folder) as log:
         _train_steps(run, log, should_stop, checkpoint_seconds)
     result = _result(run)
-    _keep_model(store, run)
+    keep_model(store, run.folder, run.model, run.spec)
     run.folder.write_result(result)
     shutil.rmtree(run.folder.path / "checkpoint", ignore_errors=True)  # nothing to resume
     return result
@@ -124,11 +129,6 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
     device.apply()
     tokens = {d: DomainTokens.load(store, d, t) for d, t in spec.token_sets.items()}
     eos_id = next(iter(tokens.values())).eos_id
-    layout = Layout.from_tokens(
-        spec.tokens,
-        context=spec.model.context,
-        batch=max(1, spec.training.batch_tokens // spec.model.context),
-    )
     model = _fresh_model(spec, device, eos_id)
     run = Run(
         folder=folder,
@@ -138,7 +138,7 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
         device=device,
         model=model,
         optimizer=build_optimizer(model, spec.training),
-        sampler=Sampler(layout, {d: t.windows(store) for d, t in tokens.items()}, seed=spec.seed),
+        sampler=_sampler(spec, tokens, store, model),
         streams=streams_of(
             store, measurement.validation_sets, eos_id=eos_id, context=spec.model.context
         ),
@@ -148,9 +148,24 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
     _check_parity(run)
     found = load_checkpoint(folder.path / "checkpoint", model, run.optimizer)
     if found:
-        say(f"resuming {run_id} at step {found.step} of {layout.n_steps}")
+        say(f"resuming {run_id} at step {found.step} of {run.layout.n_steps}")
         run.progress = found
+        if run.steering and found.online:
+            run.steering.restore(found.online)
     return run
+
+
+def _sampler(
+    spec: RunSpec, tokens: Mapping[str, DomainTokens], store: Path, model: PreTrainedModel
+) -> Sampler | Steering:
+    if spec.online is not None:
+        return Steering.begin(spec, tokens, store, model)
+    layout = Layout.from_tokens(
+        spec.tokens,
+        context=spec.model.context,
+        batch=max(1, spec.training.batch_tokens // spec.model.context),
+    )
+    return Sampler(layout, {d: t.windows(store) for d, t in tokens.items()}, seed=spec.seed)
 
 
 def _fresh_model(spec: RunSpec, device: Device, eos_id: int) -> PreTrainedModel:
@@ -201,10 +216,12 @@ def _train_steps(
     due = evaluation_steps(run.layout.n_steps, run.measurement.evaluations)
     saved = said = time.monotonic()
     first = run.progress.step
+    if run.steering and first == 0:
+        _log_weights(run, log, 0, run.steering.rows())
     if first == run.layout.n_steps:
         _evaluate(run, log, first)  # killed between the last checkpoint and the result
     for step in range(first, run.layout.n_steps):
-        row = _step(run, forward, step)
+        row = _step(run, log, forward, step)
         log.append(row)
         done = step + 1
         if done in due:
@@ -221,28 +238,62 @@ def _train_steps(
             raise Interrupted(f"run {run.run_id} stopped after step {done}")
 
 
-def _step(run: Run, forward: Callable[..., torch.Tensor], step: int) -> dict[str, Any]:
+def _step(
+    run: Run, log: MetricsLog, forward: Callable[..., torch.Tensor], step: int
+) -> dict[str, Any]:
     """One optimizer step; returns its row of the metrics log."""
-    begun = time.perf_counter()
-    batch = run.sampler.batch(step)
-    rate = learning_rate(run.spec.training, step, run.layout.n_steps)
+    begun, steering, layout = time.perf_counter(), run.steering, run.layout
+    rate = learning_rate(run.spec.training, step, layout.n_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    loss, norm = _update(run, forward, batch)
+    is_update = steering is not None and steering.layout.is_update(step)
+    if steering is not None and is_update:
+        loss, norm = _steered_update(run, steering, log, step, rate)
+    else:
+        loss, norm = _update(run, forward, run.sampler.batch(step))
     _require_finite(run, {"loss": loss, "gradient norm": norm}, step + 1)
+    done = layout.first_sequence(step + 1)
+    n_tokens = (done - layout.first_sequence(step)) * layout.context
+    if steering is not None:
+        steering.timed(begun, n_tokens, is_update=is_update)
     elapsed = time.perf_counter() - begun
-    context, done = run.layout.context, min((step + 1) * run.layout.batch, run.layout.n_sequences)
     return {
         "kind": "step",
         "run_id": run.run_id,
         "step": step + 1,
-        "tokens": done * context,
+        "tokens": done * layout.context,
         "loss_nats": loss,
         "learning_rate": rate,
         "grad_norm": norm,
-        "tokens_per_second": round(len(batch) * context / elapsed, 1),
+        "tokens_per_second": round(n_tokens / elapsed, 1),
         "seconds": round(run.seconds, 3),
     }
+
+
+def _steered_update(
+    run: Run, steering: Steering, log: MetricsLog, step: int, rate: float
+) -> tuple[float, float]:
+    """A step on a stratified batch that measures alignments too, and the next weights."""
+    measured = steering.backward(run.model, run.device)
+    norm = _descend(run)
+    _require_finite(
+        run,
+        {
+            "gradient norm": norm,
+            "loss on the specialist set": measured.loss_nats,
+            "gradient norm on the specialist set": measured.norm,
+        },
+        step + 1,
+    )
+    _log_weights(run, log, step + 1, steering.update(measured, norm, rate))
+    return measured.step.loss_nats, norm
+
+
+def _log_weights(run: Run, log: MetricsLog, step: int, rows: list[dict[str, Any]]) -> None:
+    """The weights that hold from a step on, and what they were decided by."""
+    tokens = run.layout.first_sequence(step) * run.layout.context
+    for row in rows:
+        log.append({"kind": "weights", "run_id": run.run_id, "step": step, "tokens": tokens} | row)
 
 
 def _require_finite(run: Run, values: Mapping[str, float], step: int) -> None:
@@ -263,10 +314,15 @@ def _update(
     with run.device.autocast():
         loss = forward(run.model, tokens)
     loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach()), _descend(run)
+
+
+def _descend(run: Run) -> float:
+    """One step down the gradient that is there; returns its norm before clipping."""
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.spec.training.clip_norm)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-    return float(loss.detach()), float(norm)
+    return float(norm)
 
 
 def _loss(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
@@ -279,7 +335,7 @@ def _evaluate(run: Run, log: MetricsLog, step: int) -> None:
     run.losses = losses_on(run.model, run.streams, run.device, context=run.layout.context)
     losses = {f"validation loss on {d!r}": x.loss_nats for d, x in run.losses.items()}
     _require_finite(run, losses, step)
-    tokens = min(step * run.layout.batch, run.layout.n_sequences) * run.layout.context
+    tokens = run.layout.first_sequence(step) * run.layout.context
     for domain, loss in run.losses.items():
         row = {"kind": "evaluation", "run_id": run.run_id, "step": step, "tokens": tokens}
         row |= {"domain": domain, "validation_id": run.measurement.validation_sets[domain]}
@@ -288,9 +344,9 @@ def _evaluate(run: Run, log: MetricsLog, step: int) -> None:
 
 def _checkpoint(run: Run, log: MetricsLog, step: int) -> None:
     log.sync()  # rows before the checkpoint that makes them unrepeatable
-    save_checkpoint(
-        run.folder.path / "checkpoint", run.model, run.optimizer, Progress(step, run.seconds)
-    )
+    online = run.steering.to_json() if run.steering else None
+    progress = Progress(step, run.seconds, online)
+    save_checkpoint(run.folder.path / "checkpoint", run.model, run.optimizer, progress)
 
 
 def _step_line(run: Run, row: dict[str, Any]) -> str:
@@ -326,30 +382,5 @@ def _result(run: Run) -> dict[str, Any]:
         "code_version": f"training-{TRAINING_VERSION}",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "peak_memory_bytes": _peak_memory_bytes(run.device),
-    }
-
-
-def _peak_memory_bytes(device: Device) -> int:
-    if device.kind == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _keep_model(store: Path, run: Run) -> None:
-    """Write a folder that transformers' Auto classes read, tokenizer included."""
-    target = run.folder.model_path
-    if target.exists():
-        return
-    with atomic_path(target) as aside:
-        _write_model(store, run, aside)
-
-
-def _write_model(store: Path, run: Run, aside: Path) -> None:
-    run.model.save_pretrained(aside)
-    path = store / "tokenizers" / run.spec.tokenizer / "tokenizer.json"
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(run.model.config.eos_token_id)
-    tokenizer.model_max_length = run.spec.model.context
-    tokenizer.save_pretrained(aside)
+        "peak_memory_bytes": peak_memory_bytes(run.device),
+    } | (run.steering.result(run.train_flops_per_token) if run.steering else {})

@@ -28,7 +28,8 @@ def new(n_sequences, batch=6, update_batch=8, update_steps=5):
 def every_sequence(layout):
     for step in range(layout.n_steps):
         if layout.is_update(step):
-            _, domain, ordinal = layout.update_sequences(step)
+            number = layout.period_of(step)
+            _, domain, ordinal = layout.stratified(layout.periods[number].update, number)
         else:
             domain, ordinal = layout.sequences(step)
         yield step, domain, ordinal
@@ -45,7 +46,8 @@ def test_every_window_is_read_in_turn_and_every_step_has_its_size(n, batch, step
         assert len(domain) == layout.first_sequence(step + 1) - layout.first_sequence(step)
         for d, j in zip(domain.tolist(), ordinal.tolist(), strict=True):
             seen[d].append(j)
-    assert sum(sizes) == n and all(sizes)
+    assert sum(sizes) == n
+    assert all(sizes)
     assert all(sizes[t] == (8 if layout.is_update(t) else batch) for t in range(len(sizes) - 1))
     for d, ordinals in seen.items():  # within a step in any order, and never twice
         assert sorted(ordinals) == list(range(len(ordinals)))

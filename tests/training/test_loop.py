@@ -206,7 +206,7 @@ def test_a_model_on_a_full_disk_leaves_nothing_half_written(planned):
     workspace, run = planned
     state = loop.prepare(workspace.store, run.run_id, say=quiet)
     with full_disk(), pytest.raises(MixtureError, match=r"no space left while writing .*model"):
-        loop._keep_model(workspace.store, state)
+        loop.keep_model(workspace.store, state.folder, state.model, run.spec)
     assert [p.name for p in state.folder.path.iterdir()] == ["spec.json"]
 
 

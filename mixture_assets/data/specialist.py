@@ -1,0 +1,150 @@
+"""The specialist set: documents that say what the model should be good at, in two parts.
+
+One part steers, the other judges; a document is in one of them, by its content. Steering
+documents become a training stream (repeated where it is shorter than a window) and a set that
+the steering loss is measured on, judging documents a set that the judged loss is measured on.
+Nothing of either is in any domain's training tokens by our doing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixture_assets.core.digest import digest
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.names import SPECIALIST, STEERING
+from mixture_assets.data.doc_index import DocIndex
+from mixture_assets.data.files import atomic_write, write_json
+from mixture_assets.data.split import validation_mask
+from mixture_assets.data.token_store import DomainTokens, load_validation
+from mixture_assets.data.validation import Choice, write_validation
+
+SPECIALIST_VERSION = 1  # raise when a change of code changes what steers or judges
+
+
+@dataclass(frozen=True)
+class SpecialistSet:
+    """What steers and what judges."""
+
+    tokens: DomainTokens  # the part that steers to train on, the part that judges to measure on
+    steering: str  # digest of the documents that steer, as something to measure on
+    n_left_out: int  # documents beyond most_tokens
+
+    @property
+    def validation_sets(self) -> dict[str, str]:
+        """What runs are measured on, by name."""
+        return {SPECIALIST: self.tokens.validation_digest, STEERING: self.steering}
+
+
+def build_specialist(
+    shards: Mapping[str, Path],
+    *,
+    store: Path,
+    tokenizer: str,
+    eos_id: int,
+    context: int,
+    judging_fraction: float,
+    most_tokens: int,
+    held_out: float | None = None,
+) -> SpecialistSet:
+    """Split documents into those that steer and those that judge, and write both.
+
+    The documents with the lowest content hashes judge, at least one; at least one steers.
+
+    Args:
+        shards: Token shards with the documents, by digest.
+        store: Root of the store.
+        tokenizer: Digest of the tokenizer that made the shards.
+        eos_id: Token that ends every document.
+        context: Tokens of a training window.
+        judging_fraction: Share of the documents that judges.
+        most_tokens: Of each part: further documents are left out of it.
+        held_out: Only documents that this share of content hashes holds out of a domain's
+            training; None: all.
+
+    Raises:
+        MixtureError: Fewer than two different documents.
+    """
+    paths = [path for _, path in sorted(shards.items())]
+    hashes, n_tokens = _documents(paths, held_out)
+    if len(hashes) < 2:
+        raise MixtureError(
+            f"the specialist set has {len(hashes)} document{'s' * (len(hashes) != 1)}: one has to "
+            "steer and another to judge",
+            hint="add documents; a txt file is cut at paragraphs where it is longer than "
+            "[data] txt_document_chars",
+        )
+    n_judging = min(max(1, round(judging_fraction * len(hashes))), len(hashes) - 1)
+    judge = _first(hashes[:n_judging], n_tokens[:n_judging], most_tokens)
+    steer = _first(hashes[n_judging:], n_tokens[n_judging:], most_tokens)
+    judging, steering = (
+        write_validation(choice, paths, domain=name, tokenizer=tokenizer, store=store)
+        for choice, name in ((judge, SPECIALIST), (steer, STEERING))
+    )
+    tokens = DomainTokens(
+        domain=SPECIALIST,
+        digest=digest([SPECIALIST_VERSION, steering, judging, eos_id, context]),
+        tokenizer=tokenizer,
+        eos_id=eos_id,
+        available_tokens=steer.n_tokens + len(steer.hashes),
+        n_documents=len(judge.hashes) + len(steer.hashes),
+        n_train_documents=len(steer.hashes),
+        n_duplicate_documents=0,
+        arrays=[_write_stream(store, steering, eos_id, context)],
+        validation_digest=judging,
+        validation_tokens=judge.n_tokens,
+        validation_documents=len(judge.hashes),
+        token_shards=sorted(shards),
+    )
+    write_json(store / "token_sets" / SPECIALIST / f"{tokens.digest}.json", asdict(tokens))
+    return SpecialistSet(
+        tokens=tokens,
+        steering=steering,
+        n_left_out=len(hashes) - tokens.n_documents,
+    )
+
+
+def shared_documents(store: Path, name: str, domain: DomainTokens, fraction: float) -> int:
+    """How many of the judging documents stand in a domain's training tokens."""
+    held = load_validation(store, SPECIALIST, name)
+    judging = np.array([int(d, 16) for d in held.doc_ids], np.uint64)
+    indexes = [DocIndex.read(path) for path in domain.shard_paths(store)]
+    trained = np.concatenate([i.hashes[~validation_mask(i.hashes, fraction)] for i in indexes])
+    return int(np.isin(judging, trained).sum())
+
+
+def _documents(
+    paths: Sequence[Path], held_out: float | None
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Content hashes, ascending and each once, and tokens of the documents to choose from."""
+    indexes = [DocIndex.read(path) for path in paths]
+    hashes = np.concatenate([index.hashes for index in indexes])
+    n_tokens = np.concatenate([index.n_tokens for index in indexes])
+    if held_out is not None:
+        mask = validation_mask(hashes, held_out)
+        hashes, n_tokens = hashes[mask], n_tokens[mask]
+    unique, first = np.unique(hashes, return_index=True)
+    return unique, n_tokens[first]
+
+
+def _first(hashes: NDArray[np.uint64], n_tokens: NDArray[np.int64], most_tokens: int) -> Choice:
+    """Documents until `most_tokens` are reached, the one that reaches them included."""
+    total = np.cumsum(n_tokens)
+    n_documents = min(int(np.searchsorted(total, most_tokens)) + 1, len(hashes))
+    return Choice(hashes[:n_documents], int(total[n_documents - 1]))
+
+
+def _write_stream(store: Path, steering: str, eos_id: int, context: int) -> tuple[str, int]:
+    """Steering documents, each with its end-of-text, repeated to at least one window."""
+    documents = load_validation(store, STEERING, steering)
+    eos = documents.input_ids.dtype.type(eos_id)
+    once = np.insert(documents.input_ids, documents.offsets[1:], eos)
+    stream = np.tile(once, -(-(context + 1) // len(once)))
+    relative = f"tokens/{SPECIALIST}/{digest([steering, eos_id, len(stream)])}.npy"
+    if not (store / relative).exists():
+        with atomic_write(store / relative) as file:
+            np.lib.format.write_array(file, stream, version=(1, 0), allow_pickle=False)
+    return relative, len(stream)

@@ -1,0 +1,138 @@
+"""Full runs whose mixture follows from a specialist set: static, or steered while they train.
+
+importance   static: the shares of the domains that the specialist's documents are nearest to
+specialist   static: nothing but the documents that steer, again and again
+dga, doge    steered: see methods.dga and methods.doge
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.mixture import Mixture
+from mixture_assets.core.names import SPECIALIST
+from mixture_assets.core.problem import Problem
+from mixture_assets.core.run import OnlineSpec
+from mixture_assets.corpus import Corpus, Workspace
+from mixture_assets.data.specialist import SpecialistSet
+from mixture_assets.data.token_store import DomainTokens
+from mixture_assets.methods.baselines import Natural, Uniform
+from mixture_assets.methods.constraints import constrain
+from mixture_assets.methods.online import online_method
+from mixture_assets.specialist import specialist_set, steering_texts, texts_at
+
+STEERED = ("dga", "doge")
+_SPECIALIST_SHARE = 0.5  # of a training batch: the specialist batch behind an update
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What an experiment's specialist set makes possible."""
+
+    workspace: Workspace
+    corpus: Corpus
+    problem: Problem
+    specialist: SpecialistSet | None
+
+    @classmethod
+    def of(cls, workspace: Workspace, corpus: Corpus) -> "Policies":
+        """Those of an experiment; without a specialist set there are none."""
+        e = workspace.experiment
+        problem = Problem(
+            available_tokens=corpus.available_tokens,
+            budget_tokens=e.full.budget_tokens,
+            constraints=e.constraints,
+        )
+        return cls(workspace, corpus, problem, specialist_set(workspace, corpus))
+
+    @property
+    def validation_sets(self) -> dict[str, str]:
+        """What full runs are measured on beside the domains."""
+        return self.specialist.validation_sets if self.specialist else {}
+
+    @property
+    def drawn(self) -> dict[str, DomainTokens]:
+        """What can be trained on beside the domains."""
+        return {SPECIALIST: self.specialist.tokens} if self.specialist else {}
+
+    def mixtures(self, names: Collection[str]) -> dict[str, Mixture]:
+        """First mixture of each policy that is named."""
+        if self.specialist is None:
+            return {}
+        known = {}
+        for name in names:
+            if name == SPECIALIST:
+                known[name] = Mixture({SPECIALIST: 1.0})
+            elif name == "importance":
+                known[name] = constrain(self._importance(), self.problem)[0]
+            elif name in STEERED:
+                known[name] = self._start()
+                self._require_room(name)
+        return known
+
+    def online(self, name: str) -> OnlineSpec | None:
+        """How a policy steers; None for a static one."""
+        if name not in STEERED or self.specialist is None:
+            return None
+        e = self.workspace.experiment
+        settings = dict(e.online.dga if name == "dga" else e.online.doge)
+        online_method(name, settings)  # a mistake is told before anything is trained
+        asked = e.online.specialist_tokens or round(_SPECIALIST_SHARE * e.training.batch_tokens)
+        return OnlineSpec(
+            method=name,
+            settings=settings,
+            specialist=self.specialist.tokens.digest,
+            specialist_tokens=max(e.model.context, asked),
+            alignment=e.online.alignment,
+            clip_norm=e.online.clip_norm,
+            clip_by=e.online.clip_by,
+            most_tokens=self._most_tokens(),
+            basis=self._basis(),
+        )
+
+    def _importance(self) -> Mixture:
+        assert self.specialist is not None
+        return self._importance_of(steering_texts(self.workspace, self.corpus, self.specialist))
+
+    def _importance_of(self, texts: list[str]) -> Mixture:
+        from mixture_assets.importance import importance_mixture  # scikit-learn takes a second
+
+        return importance_mixture(self.workspace, self.problem.domains, texts).mixture
+
+    def _start(self) -> Mixture:
+        start = self.workspace.experiment.online.start
+        if start == "importance":
+            return constrain(self._importance(), self.problem)[0]
+        method = Natural() if start == "natural" else Uniform()
+        return method.propose(self.problem, []).mixture
+
+    def _basis(self) -> dict[str, dict[str, float]]:
+        """Distributions to mix instead of domains: of the specialist, and of each further text."""
+        e = self.workspace.experiment
+        if not e.online.basis:
+            return {}
+        if SPECIALIST in e.online.basis or "natural" in e.online.basis:
+            raise MixtureError(
+                f"[online] basis names {SPECIALIST!r} or 'natural', which are there anyway",
+                hint="give your sets other names",
+            )
+        members = {"natural": self.problem.natural, SPECIALIST: self._importance()}
+        for name, path in sorted(e.online.basis.items()):
+            members[name] = self._importance_of(texts_at(self.workspace, path))
+        return {name: dict(mixture) for name, mixture in members.items()}
+
+    def _most_tokens(self) -> dict[str, int]:
+        """Epoch caps that can bind: no domain is read more often than max_epochs."""
+        most, budget = self.problem.constraints.max_epochs, self.problem.budget_tokens
+        caps = {d: math.floor(most * n) for d, n in self.problem.available_tokens.items()}
+        return caps if min(caps.values()) < budget else {}
+
+    def _require_room(self, name: str) -> None:
+        caps, budget = self._most_tokens(), self.problem.budget_tokens
+        if caps and sum(caps.values()) < budget:
+            raise MixtureError(
+                f"{name!r} asks for {budget:,} tokens where max_epochs leaves "
+                f"{sum(caps.values()):,}",
+                hint="lower [full] budget_tokens, or raise [constraints] max_epochs",
+            )

@@ -1,0 +1,325 @@
+"""Full runs towards a specialist set: no proxy run, no proposal; what they reach, beside what."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixture_assets import pipeline
+from mixture_assets.core.digest import digest
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.experiment_rules import POLICIES, check
+from mixture_assets.core.names import RESERVED, SPECIALIST, STEERING, nearest
+from mixture_assets.core.units import flops_text, seconds_text, tokens_text
+from mixture_assets.corpus import Corpus, Workspace
+from mixture_assets.evaluation.comparison import Comparison, Curve, compare
+from mixture_assets.plans import PlannedRun, plan_full_runs, some_full_runs
+from mixture_assets.report.images import small_png
+from mixture_assets.report.weight_path import weight_path
+from mixture_assets.running import missing_runs, result_of, train
+from mixture_assets.specialist import with_specialist
+from mixture_assets.store.files import atomic_write_bytes
+from mixture_assets.store.runs import RunFolder
+
+Table = tuple[Sequence[str], list[tuple[str, ...]]]
+Rows = Sequence[Mapping[str, Any]]
+BASELINES = ("natural", "uniform")
+_TOLD = (
+    *("run_id", "losses", "flops_train", "flops_steering", "seconds", "seconds_steering"),
+    *("alignment_way", "n_updates", "final_weights", "mean_weights"),
+)
+_SHOWN = 8  # weights in a line
+_LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class PolicySummary:
+    """What runs towards a specialist set came to."""
+
+    corpus: Corpus
+    runs: Sequence[PlannedRun]
+    comparisons: Mapping[str, Sequence[Comparison]]  # by policy: the judged loss beside the others'
+    n_trained: int  # by this call
+
+
+def with_policies(workspace: Workspace, policies: Sequence[str]) -> Workspace:
+    """The same experiment, whose full runs are some policies and the baselines.
+
+    Raises:
+        MixtureError: There is no such policy, or no specialist set.
+    """
+    for name in policies:
+        if name not in POLICIES:
+            raise MixtureError(
+                f"there is no policy {name!r}{nearest(name, POLICIES)}",
+                hint=f"policies: {', '.join(POLICIES)}",
+            )
+    if policies and workspace.experiment.specialist is None:
+        raise MixtureError(
+            f"{', '.join(policies)} needs text that says what the model should be good at",
+            hint="--specialist FOLDER, or a table [specialist] in the experiment file",
+        )
+    mixtures = tuple(dict.fromkeys((*BASELINES, *policies)))
+    full = dataclasses.replace(workspace.experiment.full, mixtures=mixtures)
+    return Workspace(dataclasses.replace(workspace.experiment, full=full))
+
+
+def as_asked(workspace: Workspace, mixtures: Sequence[str], specialist: str) -> Workspace:
+    """The experiment with the policies and the specialist set that a launchpad names."""
+    if specialist:
+        workspace = with_specialist(workspace, specialist)
+    new = [m for m in mixtures if m in POLICIES and m not in workspace.experiment.full.mixtures]
+    if not new:
+        return workspace
+    full = workspace.experiment.full
+    full = dataclasses.replace(full, mixtures=(*full.mixtures, *new))
+    found = Workspace(dataclasses.replace(workspace.experiment, full=full))
+    check(found.experiment, "launchpad")
+    return found
+
+
+def needs_proposal(workspace: Workspace, mixtures: Sequence[str]) -> bool:
+    """Whether full runs wait for proxy runs: only that of the proposal does."""
+    return "proposal" in (mixtures or workspace.experiment.full.mixtures)
+
+
+def run_policies(
+    workspace: Workspace,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    on_settled: Callable[[PlannedRun], None] = lambda run: None,
+    seeds: Collection[int] = (),
+) -> PolicySummary:
+    """Train the experiment's full runs that need no proposal; finished ones are looked up."""
+    corpus = pipeline.prepare(workspace, say=say)
+    planned = some_full_runs(plan_full_runs(workspace, corpus, None), (), seeds)
+    n_missing = len(missing_runs(workspace, planned))
+    say(f"full runs: {len(planned)} asked for, {n_missing} to train or measure")
+    train(workspace, planned, on_settled=on_settled)
+    pipeline.record_costs(workspace, decision_of(workspace, planned), planned, "full")
+    pipeline.refresh_database(workspace)
+    return PolicySummary(corpus, planned, comparisons_of(workspace, planned), n_missing)
+
+
+def decision_of(workspace: Workspace, planned: Sequence[PlannedRun]) -> str:
+    """Under which name the ledger has what these runs cost."""
+    return digest([workspace.experiment.name, "policies", sorted(r.run_id for r in planned)])
+
+
+def comparisons_of(
+    workspace: Workspace, planned: Sequence[PlannedRun]
+) -> dict[str, list[Comparison]]:
+    """Each policy's judged loss beside that of every other mixture with the same seeds."""
+    curves = specialist_curves(workspace, planned)
+    return {
+        name: [compare(curves, proposal=name, baseline=b) for b in curves if b != name]
+        for name in curves
+        if name in POLICIES
+    }
+
+
+def specialist_curves(
+    workspace: Workspace, planned: Sequence[PlannedRun]
+) -> dict[str, dict[int, Curve]]:
+    """Mixture name -> seed -> loss on the documents that judge, in nats, along training."""
+    curves: dict[str, dict[int, Curve]] = {}
+    for run in planned:
+        judged = run.measurement.validation_sets.get(SPECIALIST)
+        if judged is None or result_of(workspace, run) is None:
+            continue
+        found = {
+            row["tokens"]: row["loss_nats"]
+            for row in RunFolder(workspace.store, run.run_id).metrics()
+            if row["kind"] == "evaluation" and str(row["validation_id"]) == judged
+        }
+        final = result_of(workspace, run)
+        assert final is not None
+        end = sum(final["realised_tokens"].values())
+        found[end] = final["losses"][SPECIALIST]["loss_nats"]
+        curves.setdefault(run.mixture_name, {})[run.spec.seed] = sorted(found.items())
+    return curves
+
+
+def policy_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
+    """Judged, steering and general loss of each run, and what its steering cost."""
+    header = ("mixture", "seed", "judged (nats)", "steering (nats)", "mean of domains (nats)")
+    rows: list[tuple[str, ...]] = []
+    for run in planned:
+        result = result_of(workspace, run)
+        if result is None or SPECIALIST not in result["losses"]:
+            continue
+        losses = result["losses"]
+        general = [row["loss_nats"] for d, row in losses.items() if d not in RESERVED]
+        judged = losses[SPECIALIST]
+        error = judged["loss_se_nats"]
+        rows.append(
+            (
+                run.mixture_name,
+                str(run.spec.seed),
+                f"{judged['loss_nats']:.3f}" + ("" if error is None else f" ±{error:.3f}"),
+                f"{losses[STEERING]['loss_nats']:.3f}",
+                f"{sum(general) / len(general):.3f}",
+                overhead_text(result),
+            )
+        )
+    return (*header, "steering cost"), rows
+
+
+def overhead_text(result: Mapping[str, Any]) -> str:
+    """What steering took, beside a static run of the same tokens; '-' for a static run."""
+    flops, seconds = result.get("flops_steering"), result.get("seconds_steering")
+    if flops is None:
+        return "-"
+    share = f"{flops / result['flops_train']:.1%} FLOPs"
+    if seconds is None:
+        return share
+    return f"{share}, {seconds / max(1e-9, result['seconds'] - seconds):.1%} time"
+
+
+def comparison_lines(summary: PolicySummary) -> list[str]:
+    """One sentence for each policy and each mixture beside it."""
+    lines = []
+    for name, several in summary.comparisons.items():
+        for c in several:
+            interval = "" if c.low is None else f" (90 % interval {c.low:+.3f} .. {c.high:+.3f})"
+            lines.append(
+                f"{name} against {c.baseline}: specialist loss {c.difference:+.3f} nats"
+                f"{interval}: {c.verdict}"
+            )
+    return lines
+
+
+def weight_rows(workspace: Workspace, run: PlannedRun) -> list[dict[str, Any]]:
+    """The weights of a run that steers itself, as it wrote them; each once, in order."""
+    found = {}
+    for row in RunFolder(workspace.store, run.run_id).metrics():
+        if row["kind"] == "weights":
+            found[row["step"], row["domain"]] = row
+    return [row for _, row in sorted(found.items())]
+
+
+def weight_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
+    """Weights of the first seed of each mixture: requested first, drawn on average, last."""
+    shown: dict[str, tuple[PlannedRun, dict[str, Any]]] = {}
+    for run in planned:
+        result = result_of(workspace, run)
+        if result is not None and run.mixture_name != SPECIALIST:
+            shown.setdefault(run.mixture_name, (run, result))
+    columns, header = [], ["domain"]
+    for name, (run, result) in shown.items():
+        first, drawn = _shares(run.spec.tokens), _shares(result["realised_tokens"])
+        if run.spec.online is None:
+            columns.append(drawn)
+            header.append(name)
+        else:
+            columns += [first, drawn, result["final_weights"]]
+            header += [f"{name} {when}" for when in ("first", "mean", "last")]
+    last = columns[-1] if columns else {}
+    domains = sorted({d for c in columns for d in c}, key=lambda d: (-last.get(d, 0.0), d))
+    return header, [(d, *(f"{c.get(d, 0.0):.3f}" for c in columns)) for d in domains]
+
+
+def _shares(tokens: Mapping[str, int]) -> dict[str, float]:
+    total = sum(tokens.values())
+    return {name: n / total for name, n in tokens.items()}
+
+
+def write_figures(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[Path]:
+    """The weight path of each run that steered itself, as a PNG beside the report."""
+    paths = []
+    for run in planned:
+        png = weight_path_png(workspace, run)
+        if png is not None:
+            folder = workspace.store / "reports" / workspace.experiment.name
+            paths.append(folder / f"weights_{run.mixture_name}_{run.spec.seed}.png")
+            atomic_write_bytes(paths[-1], png)
+    return paths
+
+
+def weight_path_png(workspace: Workspace, run: PlannedRun) -> bytes | None:
+    """The figure of a steered run's weights; None for a run that has none, or none yet."""
+    rows = weight_rows(workspace, run) if run.spec.online else []
+    if not rows:
+        return None
+    return small_png(weight_path(rows, run.label, budget_tokens=run.spec.budget_tokens))
+
+
+def summary_json(workspace: Workspace, summary: PolicySummary) -> dict[str, Any]:
+    """What `mixture run --policy --json` prints."""
+    runs = {}
+    for run in summary.runs:
+        result = result_of(workspace, run)
+        if result is not None:
+            runs[run.label] = {k: result[k] for k in _TOLD if k in result}
+    compared = {
+        name: [dataclasses.asdict(c) for c in several]
+        for name, several in summary.comparisons.items()
+    }
+    return {"full_runs": runs, "comparisons": compared, "n_trained": summary.n_trained}
+
+
+def weights_line(run: PlannedRun, rows: Rows) -> str:
+    """What a run that steers itself decided last, largest weights first."""
+    largest = sorted(rows, key=lambda row: (-row["weight"], row["domain"]))[:_SHOWN]
+    weights = ", ".join(f"{row['domain']} {row['weight']:.3f}" for row in largest)
+    return f"{run.label}, {tokens_text(rows[0]['tokens'])} tokens: {weights}"
+
+
+class Watch:
+    """Looks at runs that steer themselves while they train, and tells of new weights."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        planned: Sequence[PlannedRun],
+        tell: Callable[[PlannedRun, Rows], None],
+    ) -> None:
+        steered = [run for run in planned if run.spec.online is not None]
+        self.paths = {r: RunFolder(workspace.store, r.run_id).metrics_path for r in steered}
+        # What was decided before this process began is not news.
+        self.offsets = {r: p.stat().st_size if p.exists() else 0 for r, p in self.paths.items()}
+        self.tell, self.looked = tell, 0.0
+
+    def __call__(self) -> None:
+        """Tell of the last weights of each run that decided since the last look."""
+        if time.monotonic() - self.looked < _LOOK_SECONDS:
+            return
+        self.looked = time.monotonic()
+        for run in self.paths:
+            rows = self._new_weights(run)
+            if rows:
+                last = rows[-1]["step"]
+                self.tell(run, [row for row in rows if row["step"] == last])
+
+    def _new_weights(self, run: PlannedRun) -> list[dict[str, Any]]:
+        path = self.paths[run]
+        if not path.exists():
+            return []
+        with open(path, "rb") as file:
+            file.seek(self.offsets[run])
+            lines = file.readlines()
+        whole = [line for line in lines if line.endswith(b"\n")]
+        self.offsets[run] += sum(map(len, whole))
+        rows = [json.loads(line) for line in whole if b'"kind":"weights"' in line]
+        online = run.spec.online
+        n_groups = len((online.basis if online else ()) or run.spec.tokens)
+        if rows and sum(row["step"] == rows[-1]["step"] for row in rows) < n_groups:  # half written
+            self.offsets[run] -= sum(map(len, whole))
+            return []
+        return rows
+
+
+def ledger_line(workspace: Workspace, planned: Sequence[PlannedRun]) -> str:
+    """What the runs cost altogether, steering apart."""
+    results = [r for run in planned if (r := result_of(workspace, run)) is not None]
+    flops = sum(r["flops_train"] + r["flops_eval"] for r in results)
+    steering = sum(r.get("flops_steering") or 0.0 for r in results)
+    seconds = sum(r["seconds"] for r in results)
+    tokens = sum(sum(r["realised_tokens"].values()) for r in results)
+    return (
+        f"{len(results)} runs, {tokens_text(tokens)} tokens, {flops_text(flops + steering)} in "
+        f"{seconds_text(seconds)} of one process; steering {flops_text(steering)} of it"
+    )
