@@ -107,7 +107,8 @@ def _fine_losses(model: PreTrainedModel, tokens: Tensor) -> Tensor:
     top = logits.amax(dim=-1, keepdim=True)
     hit = logits.gather(-1, tokens[:, 1:, None])
     normaliser = (logits - top).exp_().sum(dim=-1, dtype=torch.float64).log()
-    return (normaliser + (top.double() - hit.double()).squeeze(-1)).mean(dim=1)
+    losses: Tensor = normaliser + (top.double() - hit.double()).squeeze(-1)
+    return losses.mean(dim=1)
 
 
 class _Losses(nn.Module):
