@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
@@ -25,6 +26,7 @@ from transformers import PreTrainedModel
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.training.sequences import (
     Passes,
+    backward,
     inner_product,
     proof_tokens,
     sequence_losses,
@@ -34,6 +36,30 @@ from mixture_assets.training.sequences import (
 # Of the parameters' norm. With it the error of rounding falls and that of curvature grows; worst
 # of ten small models, relative to each alignment: 3e-3 at 2e-5, 4e-4 at 5e-5, 1e-3 at 1e-4.
 RELATIVE_STEP = 5e-5
+
+
+def jvp_backward(
+    model: PreTrainedModel,
+    tokens: Tensor,
+    coefficient: Tensor,
+    gradient: Mapping[str, Tensor],
+    passes: Passes,
+) -> tuple[Tensor, Tensor]:
+    """Train backward on sum_s coefficient_s loss_s, then measure: losses and dots, (S,) each."""
+    losses = backward(model, tokens, np.arange(len(tokens)), coefficient, passes)
+    return losses, jvp_dots(model, tokens, gradient, passes)
+
+
+def finite_difference_backward(
+    model: PreTrainedModel,
+    tokens: Tensor,
+    coefficient: Tensor,
+    gradient: Mapping[str, Tensor],
+    passes: Passes,
+) -> tuple[Tensor, Tensor]:
+    """Train backward on sum_s coefficient_s loss_s, then measure: losses and dots, (S,) each."""
+    losses = backward(model, tokens, np.arange(len(tokens)), coefficient, passes)
+    return losses, finite_difference_dots(model, tokens, gradient, passes)
 
 
 def jvp_dots(

@@ -447,6 +447,10 @@ def test_choosing_changes_nothing(small):
 OTHERS = {
     "norms of queries and keys": ("qwen3", {"head_dim": 8, "num_key_value_heads": 2}),
     "layer norms in parallel": ("phi", {}),
+    "gains of 1 + w and a scaled table": (
+        "gemma2",
+        {"head_dim": 8, "num_key_value_heads": 2, "query_pre_attn_scalar": 8},
+    ),
 }
 
 
