@@ -38,7 +38,6 @@ from mixture_assets.training.sequences import (
     Autocast,
     Observed,
     Passes,
-    backward,
     gradients_apart,
     inner_product,
     sequence_losses,
@@ -163,6 +162,7 @@ def distributed_total() -> Total:
         return lambda x: x
 
     def total(x: Tensor) -> Tensor:
+        x = x.clone()  # all_reduce works in place
         distributed.all_reduce(x)
         return x
 
@@ -218,30 +218,12 @@ def _obstacle(model: PreTrainedModel, way: Way) -> str | None:
     return directional.obstacle(model) if way == "jvp" else None
 
 
-def _jvp(
-    model: PreTrainedModel,
-    tokens: Tensor,
-    coefficient: Tensor,
-    gradient: Mapping[str, Tensor],
-    passes: Passes,
-) -> tuple[Tensor, Tensor]:
-    losses = backward(model, tokens, np.arange(len(tokens)), coefficient, passes)
-    return losses, directional.jvp_dots(model, tokens, gradient, passes)
-
-
-def _finite_difference(
-    model: PreTrainedModel,
-    tokens: Tensor,
-    coefficient: Tensor,
-    gradient: Mapping[str, Tensor],
-    passes: Passes,
-) -> tuple[Tensor, Tensor]:
-    losses = backward(model, tokens, np.arange(len(tokens)), coefficient, passes)
-    return losses, directional.finite_difference_dots(model, tokens, gradient, passes)
-
-
 # Each gives the losses and the inner products of all sequences, (S,) float64.
-_PAIRS = {"ghost": ghost.ghost_backward, "jvp": _jvp, "finite_difference": _finite_difference}
+_PAIRS = {
+    "ghost": ghost.ghost_backward,
+    "jvp": directional.jvp_backward,
+    "finite_difference": directional.finite_difference_backward,
+}
 
 
 def _counts(

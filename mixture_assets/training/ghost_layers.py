@@ -11,7 +11,6 @@ Shapes:
 from collections.abc import Callable, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import Parameter
@@ -31,11 +30,9 @@ def dot_of(module: nn.Module, target: Target) -> Dot | None:
         return lambda x, dy: _product(x, dy, None if weight is None else weight.T, bias)
     if forward is Conv1D.forward:
         return lambda x, dy: _product(x, dy, weight, bias)
-    if isinstance(module, nn.Embedding) and forward is nn.Embedding.forward:
-        return _embedding(module, weight)
-    if is_norm(module):
-        return _norm(module, target)
-    return None
+    if isinstance(module, nn.Embedding):
+        return _embedding(module, weight) if is_table(module) else None
+    return _norm(module, target) if is_norm(module) else None
 
 
 def _part(module: nn.Module, name: str, target: Target) -> Tensor | None:
@@ -55,17 +52,15 @@ def _product(x: Tensor, dy: Tensor, weight: Tensor | None, bias: Tensor | None) 
     return dots
 
 
-def _embedding(module: nn.Embedding, weight: Tensor | None) -> Dot | None:
-    """<dy, G[token]>; a row that is never trained (padding) counts nothing."""
-    if module.max_norm is not None or module.scale_grad_by_freq or module.sparse:
-        return None
+def _embedding(module: nn.Embedding, weight: Tensor | None) -> Dot:
+    """<dy, f(tokens; G)>; a row that is never trained (padding) counts nothing."""
     if weight is None:
         return lambda _, dy: torch.zeros(len(dy), device=dy.device)
     if module.padding_idx is not None:
         weight = weight.clone()
         weight[module.padding_idx] = 0
-    table = weight
-    return lambda tokens, dy: _inner(F.embedding(tokens, table), dy)
+    table = {"weight": weight}
+    return lambda tokens, dy: _inner(functional_call(module, table, (tokens,)), dy)
 
 
 def _norm(module: nn.Module, target: Target) -> Dot:
@@ -84,36 +79,48 @@ def _norm(module: nn.Module, target: Target) -> Dot:
     return dot
 
 
-def is_norm(module: nn.Module) -> bool:
-    """Whether vectors of one width go in and come out, linear in one gain and perhaps a bias.
+def is_table(module: nn.Embedding) -> bool:
+    """Whether each token's row is looked up, and perhaps multiplied by a number (Gemma)."""
+    if module.max_norm is not None or module.scale_grad_by_freq or module.sparse:
+        return False
+    tokens = torch.arange(6, device=module.weight.device).view(3, 2) % module.num_embeddings
+    plain = type(module).forward is nn.Embedding.forward
+    return plain or _is_linear(module, tokens, (3, 2, module.embedding_dim))
 
-    Asks the module itself, on random numbers: f(x; u + v) - f(x; 0) must be the sum of
-    f(x; u) - f(x; 0) and f(x; v) - f(x; 0), and one sequence must not see another.
-    """
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether vectors of one width go in and come out, linear in a gain and perhaps a bias."""
     shapes = {p.shape for p in module.parameters()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 1 or any(True for _ in module.children()):
         return False
     (width,) = next(iter(shapes))
-    random = torch.Generator().manual_seed(0)
-    device = _device(module)
+    x = torch.randn(3, 5, width, generator=torch.Generator().manual_seed(0))
+    return _is_linear(module, x.to(_device(module)), (3, 5, width))
 
-    def draw(*size: int) -> Tensor:
-        return torch.randn(*size, generator=random).to(device)
 
-    x = draw(3, 5, width)
-    u, v = ({k: draw(width) for k, _ in module.named_parameters()} for _ in range(2))
+def _is_linear(module: nn.Module, x: Tensor, shape: tuple[int, ...]) -> bool:
+    """Ask the module itself, on random numbers, whether it is linear in its parameters.
+
+    f(x; u + v) - f(x; 0) must be the sum of f(x; u) - f(x; 0) and f(x; v) - f(x; 0), and no
+    sequence may see another.
+    """
+    random = torch.Generator().manual_seed(1)
+    u, v = (
+        {k: torch.randn(p.shape, generator=random).to(p) for k, p in module.named_parameters()}
+        for _ in range(2)
+    )
     try:
         with torch.no_grad():
             none = functional_call(module, {k: torch.zeros_like(t) for k, t in u.items()}, (x,))
             one, two = (functional_call(module, part, (x,)) - none for part in (u, v))
             both = functional_call(module, {k: u[k] + v[k] for k in u}, (x,)) - none
             alone = functional_call(module, u, (x[1:2],)) - none[1:2]
-    except Exception:  # whatever a stranger's forward raises says that it is no norm
-        return False
-    if both.shape != x.shape:
+    except Exception:  # whatever a stranger's forward raises says no
         return False
     scale = _PROBE_TOLERANCE * float(both.abs().max())
-    return bool((one + two - both).abs().max() < scale and (alone - one[1:2]).abs().max() < scale)
+    return both.shape == shape and bool(
+        (one + two - both).abs().max() < scale and (alone - one[1:2]).abs().max() < scale
+    )
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
