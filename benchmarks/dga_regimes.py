@@ -7,9 +7,10 @@ and the other five domains, cut into clusters, are what can be trained on.
                   little reads it often
     few wishes    64 clusters of all text, and 6 README documents to steer
 
-Each regime trains uniform, natural, specialist-only, importance sampling, DGA with and without its
-moving average, and DoGE-style weights, from the same seeds. Judged on READMEs that steer nothing, and
-on the clusters' own held-out documents (what was forgotten). Intervals are 90 %, paired by seed.
+Each regime trains uniform, natural, specialist-only, importance sampling, DGA with and without
+its moving average, and DoGE-style weights, from the same seeds. Judged on READMEs that steer
+nothing, and on the clusters' own held-out documents (what was forgotten). Intervals are 90 %,
+paired by seed.
 
     .venv/bin/python benchmarks/dga_regimes.py FOLDER [--seeds 5] [--tokens 1500000]
 """
@@ -21,10 +22,10 @@ import math
 import statistics
 from pathlib import Path
 
+from mixture_assets.clusters import write_clusters
 from scipy.stats import t as student
 
-from mixture_assets import pipeline, policy_runs, running
-from mixture_assets.clusters import write_clusters
+from mixture_assets import pipeline, running
 from mixture_assets.core.names import RESERVED, SPECIALIST, STEERING
 from mixture_assets.corpus import Workspace
 from mixture_assets.data.harvest import harvest
@@ -137,7 +138,9 @@ def losses_of(folder, name, asked):
         workspace = workspace_of(folder, name, variant, asked)
         corpus = corpus or pipeline.prepare(workspace, say=print)
         planned = plan_full_runs(workspace, corpus, None)
-        running.train(workspace, planned, on_settled=lambda run: print("done", run.label, flush=True))
+        running.train(
+            workspace, planned, on_settled=lambda run: print("done", run.label, flush=True)
+        )
         for run in planned:
             result = running.result_of(workspace, run)
             losses = {d: row["loss_nats"] for d, row in result["losses"].items()}
@@ -154,16 +157,22 @@ def interval(values):
     """Mean and half of its 90 % interval over seeds."""
     half = math.nan
     if len(values) > 1:
-        half = student.ppf(0.95, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+        half = (
+            student.ppf(0.95, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+        )
     return statistics.fmean(values), half
 
 
 def report(name, found):
     """The table of a regime, in Markdown."""
     print(f"\n{name}\n")
-    print("| mixture | judged (nats) | minus importance | steering (nats) | domains (nats) | time |")
+    print(
+        "| mixture | judged (nats) | minus importance | steering (nats) | domains (nats) | time |"
+    )
     print("|---|---|---|---|---|---|")
-    for label, by_seed in sorted(found.items(), key=lambda item: interval([r[0] for r in item[1].values()])):
+    for label, by_seed in sorted(
+        found.items(), key=lambda item: interval([r[0] for r in item[1].values()])
+    ):
         rows = [by_seed[s] for s in sorted(by_seed)]
         cells = [interval([r[i] for r in rows]) for i in range(3)]
         difference = [by_seed[s][0] - found["importance"][s][0] for s in sorted(by_seed)]
@@ -171,7 +180,9 @@ def report(name, found):
         shares = [r[3] for r in rows if r[3] is not None]
         time = f"+{statistics.median(shares):.1%}" if shares else ""
         shown = ["{:.3f} ± {:.3f}".format(*cell) for cell in cells]
-        print(f"| {label} | {shown[0]} | {against} | {shown[1]} | {shown[2]} | {time} |", flush=True)
+        print(
+            f"| {label} | {shown[0]} | {against} | {shown[1]} | {shown[2]} | {time} |", flush=True
+        )
 
 
 def main():
