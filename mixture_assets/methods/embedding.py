@@ -111,16 +111,23 @@ def fit_tfidf(
     with threadpool_limits(1):  # sums in one order: the same bits on any number of cores
         svd = TruncatedSVD(kept, random_state=seed).fit(weights_NV)
     terms = tuple(str(term) for term in vectorizer.get_feature_names_out())
-    settings = {
+    settings = tfidf_settings(n_dimensions=n_dimensions, max_terms=max_terms, seed=seed)
+    return TfidfSvd(
+        terms, vectorizer.idf_.astype(np.float32), svd.components_.astype(np.float32), settings
+    )
+
+
+def tfidf_settings(
+    *, n_dimensions: int = 64, max_terms: int = 50_000, seed: int = 0
+) -> dict[str, Any]:
+    """What names a `TfidfSvd`, beside the sample that it is learned from."""
+    return {
         "name": "tfidf",
         "version": EMBEDDING_VERSION,
         "n_dimensions": n_dimensions,
         "max_terms": max_terms,
         "seed": seed,
     }
-    return TfidfSvd(
-        terms, vectorizer.idf_.astype(np.float32), svd.components_.astype(np.float32), settings
-    )
 
 
 def unit_length(vectors_NK: NDArray[Any]) -> Vectors:
