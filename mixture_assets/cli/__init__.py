@@ -1,7 +1,17 @@
 """`mixture`: the same steps without Dagster, one verb per step. Data on stdout, words on stderr."""
 
 # each adds its verbs
-from mixture_assets.cli import experiment, history, next_runs, numbers, proposals, records
+from mixture_assets.cli import clusters, experiment, history, next_runs, numbers, proposals, records
 from mixture_assets.cli.app import cli, main
 
-__all__ = ["cli", "experiment", "history", "main", "next_runs", "numbers", "proposals", "records"]
+__all__ = [
+    "cli",
+    "clusters",
+    "experiment",
+    "history",
+    "main",
+    "next_runs",
+    "numbers",
+    "proposals",
+    "records",
+]
