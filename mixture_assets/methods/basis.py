@@ -158,7 +158,7 @@ def draw(basis: Basis, name: str, n: int, rng: np.random.Generator) -> dict[str,
 def _histogram(
     name: str, counts: Mapping[str, float], column: Mapping[str, int], pseudo_count: float
 ) -> Array:
-    """The histogram as `crisp` has it, (n_i + k) / (n + k D), without a mapping over all D domains."""
+    """As `crisp` has it, (n_i + k) / (n + k D), without a mapping over all D domains."""
     unknown = sorted(set(counts) - column.keys())
     if unknown:
         raise MixtureError(
