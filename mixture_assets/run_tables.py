@@ -98,6 +98,14 @@ def rows_by_run(path: Path, rows: Sequence[Cells], key: str) -> dict[str, Cells]
     return found
 
 
+def other_names(columns: Iterable[str], key: str) -> list[str]:
+    """Columns that are left out because they are called as if they named the runs, as `key` does.
+
+    One of them may be a domain or a metric, so somebody must be told.
+    """
+    return [column for column in columns if column in NAMES_OF_RUNS and column != key]
+
+
 def _names_a_run(column: str) -> bool:
     return column in NAMES_OF_RUNS or not column or bool(re.fullmatch(r"Unnamed: \d+", column))
 

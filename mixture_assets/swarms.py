@@ -19,6 +19,7 @@ from mixture_assets.run_tables import (
     common_key,
     metric_columns,
     numbers,
+    other_names,
     read_table,
     rows_by_run,
     weight_columns,
@@ -153,8 +154,13 @@ def read_swarm(
             hint="name the domains: --domains a,b,c",
         )
     return _swarm(
-        _Source(ratios, mixtures, domains, others=odd),
-        _Source(metrics, results, metric_columns(metrics, _columns(results), tables, needed)),
+        _Source(ratios, mixtures, domains, others=odd, names=_names(weights, key)),
+        _Source(
+            metrics,
+            results,
+            metric_columns(metrics, _columns(results), tables, needed),
+            names=_names(values, key),
+        ),
         tables,
     )
 
@@ -173,10 +179,15 @@ def read_runs(
             hint="pass --domains web,code, or --weights-prefix TEXT if their names begin alike",
         )
     cells = read_table(path)
-    rows = rows_by_run(path, cells, common_key({path: cells}))
+    key = common_key({path: cells})
+    rows = rows_by_run(path, cells, key)
     domains = weight_columns(path, _columns(rows), tables)
     metrics = metric_columns(path, domains.others, tables, needed)
-    return _swarm(_Source(path, rows, domains, others=()), _Source(path, rows, metrics), tables)
+    return _swarm(
+        _Source(path, rows, domains, others=()),
+        _Source(path, rows, metrics, names=_names(cells, key)),
+        tables,
+    )
 
 
 # --- from rows to a swarm ---------------------------------------------------------------------
@@ -190,6 +201,7 @@ class _Source:
     rows: Rows
     chosen: Chosen
     others: Sequence[str] | None = None  # to be told of, if they are not those of `chosen`
+    names: str = ""  # of columns that were left out for how they are called, for a note
 
     def numbers(self, run: str) -> dict[str, float | None]:
         return numbers(self.path, run, self.rows[run], self.chosen.columns)
@@ -202,7 +214,8 @@ class _Source:
     def told(self, noun: str) -> list[str]:
         others = self.chosen.others if self.others is None else self.others
         names = shortlist(others, 12)
-        return [f"{self.path.name}: not read as {noun}: {names}"] if others else []
+        told = [f"{self.path.name}: not read as {noun}: {names}"] if others else []
+        return told + ([f"{self.path.name}: {self.names}"] if self.names else [])
 
 
 def _swarm(weights: _Source, metrics: _Source, tables: TableOptions) -> SwarmTable:
@@ -229,6 +242,11 @@ def _swarm(weights: _Source, metrics: _Source, tables: TableOptions) -> SwarmTab
     swarm = Swarm.of(kept, measured, settings=settings)
     told = [*weights.told("weights"), *metrics.told("metrics"), *_rescaled(kept), *_constant(swarm)]
     return SwarmTable(swarm=swarm, excluded=dict(sorted(excluded.items())), notes=told)
+
+
+def _names(table: Sequence[Cells], key: str) -> str:
+    others = other_names(table[0], key)
+    return f"{quoted(key)} names the runs; not read: {shortlist(others)}" if others else ""
 
 
 def _columns(rows: Rows) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -28,16 +29,22 @@ def comparison(proposal_id, name, value, baseline_value=20.0, **changes):
         "baseline_value": baseline_value,
         "low": -1.0,
         "high": 1.0,
+        "noise_sd": 0.1,
         "n_seeds": 2,
     } | changes
 
 
-def put(store, proposal_id, predicted, *comparisons, when="2026-01-02T04:00:00Z", run=""):
+BEFORE, AFTER = "2026-01-02T03:00:00Z", "2026-01-09T03:00:00Z"  # the fake run began
+
+
+def put(store, proposal_id, predicted, *comparisons, when=BEFORE, run="f0"):
     rows = fakes.proposal_rows([], proposal_id, created_at=when)
     rows["prediction"] = [fakes.prediction_row(proposal_id, "natural", predicted)]
     rows["comparison"] = list(comparisons)
-    edges = [{"child": c["comparison_id"], "parent": run, "role": "full_run"} for c in comparisons]
-    rows["edge"] += edges if run else []
+    if run:
+        fakes.full_run(store, run, "proposal", 0, 3.0)
+        names = [c["comparison_id"] for c in comparisons]
+        rows["edge"] += [{"child": n, "parent": run, "role": "full_run"} for n in names]
     write_record(store, "proposal", proposal_id, rows)
 
 
@@ -71,13 +78,52 @@ def test_of_several_comparisons_the_one_over_most_seeds_counts(tmp_path):
     assert row["measured"] == pytest.approx(math.log(0.9))
 
 
-@pytest.mark.parametrize(
-    ("when", "state"),
-    [("2026-01-02T03:00:00Z", "scored"), ("2026-01-09T03:00:00Z", "run came first")],
-)
+def test_the_interval_is_widened_by_the_noise_of_the_full_runs(tmp_path):
+    """Against a simulation of two means of three runs, the log of their ratio."""
+    noisy = comparison("p1", "c1", 18.0, noise_sd=0.8, n_seeds=3)
+    put(tmp_path, "p1", -0.05, noisy)
+    (row,) = calibration(tmp_path, "demo").rows
+    rng = np.random.default_rng(0)
+    mine, theirs = (m + 0.8 * rng.normal(size=(200_000, 3)).mean(axis=1) for m in (18.0, 20.0))
+    noise = 1.645 * np.log(mine / theirs).std()
+    half = math.hypot(0.02, noise)
+    assert (row["low"], row["high"]) == pytest.approx((-0.07, -0.03))  # as it was predicted
+    assert (row["scored_low"], row["scored_high"]) == pytest.approx(
+        (-0.05 - half, -0.05 + half), abs=2e-4
+    )
+    assert not row["low"] <= row["measured"]
+    assert row["is_covered"]
+    assert calibration(tmp_path, "demo").by_baseline["natural"].covered_share == 1
+
+
+def test_without_a_known_noise_the_error_counts_and_the_interval_does_not(tmp_path):
+    put(tmp_path, "p1", -0.05, comparison("p1", "c1", 19.0, noise_sd=None, n_seeds=1))
+    found = calibration(tmp_path, "demo")
+    assert (found.rows[0]["state"], found.rows[0]["is_covered"]) == ("scored", None)
+    one = found.by_baseline["natural"]
+    assert (one.n_scored, one.n_with_interval) == (1, 0)
+    assert one.mean_error == pytest.approx(math.log(0.95) + 0.05)
+
+
+def test_without_the_time_of_the_full_run_nothing_is_scored(tmp_path):
+    put(tmp_path, "p1", -0.05, comparison("p1", "c1", 19.0), run="")
+    found = calibration(tmp_path, "demo")
+    assert found.rows[0]["state"] == "time unknown"
+    assert found.by_baseline["natural"].n_scored == 0
+
+
+def test_one_full_run_of_unknown_time_may_have_been_the_first(tmp_path):
+    rows = {"edge": [{"child": "c1", "parent": "f1", "role": "full_run"}]}
+    write_record(tmp_path, "note", "more", rows)
+    fakes.full_run(tmp_path, "f1", "proposal", 1, 3.0, created_at=None)
+    put(tmp_path, "p1", -0.05, comparison("p1", "c1", 19.0))
+    (row,) = calibration(tmp_path, "demo").rows
+    assert (row["state"], row["begun_at"]) == ("time unknown", None)
+
+
+@pytest.mark.parametrize(("when", "state"), [(BEFORE, "scored"), (AFTER, "run came first")])
 def test_a_prediction_made_after_its_run_began_does_not_count(tmp_path, when, state):
-    fakes.full_run(tmp_path, "f0", "proposal", 0, 3.0)
-    put(tmp_path, "p1", -0.05, comparison("p1", "c1", 19.0), when=when, run="f0")
+    put(tmp_path, "p1", -0.05, comparison("p1", "c1", 19.0), when=when)
     found = calibration(tmp_path, "demo")
     assert found.rows[0]["state"] == state
     assert found.by_baseline["natural"].n_scored == (state == "scored")

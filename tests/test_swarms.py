@@ -297,6 +297,26 @@ def test_columns_that_are_no_metrics_by_their_pattern_are_listed(wide):
     assert sorted(found.swarm.metrics) == ["bpb", "loss"]
 
 
+def test_columns_that_are_left_out_for_how_they_are_called_are_listed(tables):
+    """A domain may be called `index`: its weight must not vanish without a word."""
+
+    def edit(ratios, metrics):
+        for row in ratios:
+            row |= {"index": row.pop("wiki"), "name": "x"}
+
+    found = read_swarm(*tables(edit), tables=TableOptions(normalise=True))
+    assert "ratios.csv: 'run' names the runs; not read: 'index', 'name'" in found.notes
+
+
+def test_they_are_listed_once_if_there_is_one_table(wide):
+    def edit(rows):
+        for row in rows:
+            row["id"] = 7
+
+    told = read_runs(wide(edit), tables=OTHERS).notes
+    assert told == ["runs.csv: 'run' names the runs; not read: 'id'"]
+
+
 def test_a_weight_that_does_not_fit_the_pattern_is_refused(tables):
     def edit(ratios, metrics):
         for row in ratios:

@@ -74,8 +74,13 @@ def coverage_by_baseline(rows: Sequence[Mapping[str, Any]]) -> dict[str, Coverag
     scores: dict[str, list[Score]] = {row["baseline"]: [] for row in rows}
     for row in rows:
         if row["state"] == "scored":
-            numbers = {k: row[k] for k in ("predicted", "low", "high", "measured")}
-            scores[row["baseline"]].append(Score(**numbers))
+            score = Score(
+                predicted=row["predicted"],
+                low=row["scored_low"],  # of the prediction and the full runs' noise together
+                high=row["scored_high"],
+                measured=row["measured"],
+            )
+            scores[row["baseline"]].append(score)
     return {name: coverage(scores[name]) for name in sorted(scores)}
 
 

@@ -27,6 +27,7 @@ from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.names import nearest
 from mixture_assets.methods.crisp import specialist_mixture
+from mixture_assets.methods.online_state import check_setting, is_number
 from mixture_assets.methods.swarm import Array
 
 _SAME = 1e-9  # L1 distance below which two members are one
@@ -93,15 +94,22 @@ class Basis(Mapping[str, Mixture]):
             natural: Add a member "natural".
             uniform: Add a member "uniform".
         """
-        members = {n: _histogram(n, c, available_tokens, pseudo_count) for n, c in counts.items()}
-        added = {
-            **({"natural": Mixture.proportional_to(available_tokens)} if natural else {}),
-            **({"uniform": Mixture.uniform(available_tokens)} if uniform else {}),
-        }
-        taken = sorted(set(members) & set(added))
+        is_count = is_number(pseudo_count, 0, 1e12)
+        check_setting("pseudo_count", pseudo_count, is_count, "a number from 0 to 1e12")
+        column = {domain: i for i, domain in enumerate(sorted(available_tokens))}
+        rows = {n: _histogram(n, c, column, pseudo_count) for n, c in counts.items()}
+        added: dict[str, Array] = {}
+        if natural:
+            shares = Mixture.proportional_to(available_tokens)  # sorted, as the columns are
+            added["natural"] = np.array(list(shares.values()))
+        if uniform:
+            added["uniform"] = np.full(len(column), 1 / len(column))
+        taken = sorted(set(rows) & set(added))
         if taken:
             raise MixtureError(f"a histogram is called {taken[0]!r}, and so is a member of ours")
-        return cls.of(members | added)
+        if not rows | added:
+            raise MixtureError("a basis has at least one member")
+        return cls(tuple(rows | added), tuple(column), np.stack(list((rows | added).values())))
 
     def __getitem__(self, name: str) -> Mixture:
         if name not in self.names:
@@ -148,21 +156,22 @@ def draw(basis: Basis, name: str, n: int, rng: np.random.Generator) -> dict[str,
 
 
 def _histogram(
-    name: str,
-    counts: Mapping[str, float],
-    available_tokens: Mapping[str, float],
-    pseudo_count: float,
-) -> Mixture:
-    unknown = sorted(set(counts) - set(available_tokens))
+    name: str, counts: Mapping[str, float], column: Mapping[str, int], pseudo_count: float
+) -> Array:
+    """As `crisp` has it, (n_i + k) / (n + k D), without a mapping over all D domains."""
+    unknown = sorted(set(counts) - column.keys())
     if unknown:
         raise MixtureError(
             f"the histogram of {name!r} names unknown domains: {shortlist(unknown)}"
-            f"{nearest(unknown[0], available_tokens)}"
+            f"{nearest(unknown[0], column)}"
         )
-    if not math.fsum(counts.values()) > 0:
+    n = math.fsum(counts.values())
+    if n == 0:
         raise MixtureError(f"the histogram of {name!r} has no documents: every count is 0")
-    full = {domain: counts.get(domain, 0.0) for domain in available_tokens}
-    return specialist_mixture(full, pseudo_count=pseudo_count)
+    share_D = np.full(len(column), float(pseudo_count))
+    for domain, share in specialist_mixture(counts).items():
+        share_D[column[domain]] += n * share
+    return np.asarray(share_D / (n + pseudo_count * len(column)))
 
 
 def _mixture(domains: tuple[str, ...], share_D: Array) -> Mixture:

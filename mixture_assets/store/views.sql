@@ -149,7 +149,8 @@ CREATE VIEW specialist_leaderboard AS
 CREATE VIEW calibration AS
     WITH measured AS (
         SELECT comparison.*, (
-            SELECT min(run.created_at) FROM edge JOIN run ON run.run_id = edge.parent
+            SELECT CASE WHEN count(*) = count(run.created_at) THEN min(run.created_at) END
+            FROM edge JOIN run ON run.run_id = edge.parent
             JOIN planned_run ON planned_run.run_id = run.run_id
                 AND planned_run.experiment = comparison.experiment
             WHERE edge.child = comparison_id AND edge.role = 'full_run'
@@ -168,6 +169,11 @@ CREATE VIEW calibration AS
                 THEN ln(1 + measured.low / measured.baseline_value) END AS measured_low,
             CASE WHEN measured.baseline_value + measured.high > 0
                 THEN ln(1 + measured.high / measured.baseline_value) END AS measured_high,
+            (prediction.low + prediction.high) / 2 AS middle,
+            sqrt( -- in quadrature: what the prediction does not know, and the full runs' noise
+                pow((prediction.high - prediction.low) / 2, 2) + pow(1.645 * measured.noise_sd, 2)
+                * (pow(measured.proposal_value, -2) + pow(measured.baseline_value, -2))
+                / measured.n_seeds) AS half,
             measured.n_seeds, measured.begun_at
         FROM prediction
         JOIN proposal USING (proposal_id)
@@ -178,10 +184,12 @@ CREATE VIEW calibration AS
             AND measured.tokens = proposal.budget_tokens
     )
     SELECT experiment, predicted_at, proposal_id, method, budget_tokens, quantity, baseline,
-        predicted, low, high, measured, measured_low, measured_high, n_seeds, begun_at,
+        predicted, low, high, middle - half AS scored_low, middle + half AS scored_high,
+        measured, measured_low, measured_high, n_seeds, begun_at,
         measured - predicted AS error,
-        measured BETWEEN low AND high AS is_covered,
+        measured BETWEEN middle - half AND middle + half AS is_covered,
         CASE WHEN measured IS NULL THEN 'waiting'
+            WHEN begun_at IS NULL OR predicted_at IS NULL THEN 'time unknown'
             WHEN begun_at < predicted_at THEN 'run came first'
             ELSE 'scored' END AS state
     FROM joined;

@@ -12,6 +12,7 @@ from scipy.stats import chisquare
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.methods.basis import Basis, domain_mixture, draw
+from mixture_assets.methods.crisp import specialist_mixture
 from mixture_assets.methods.dga import DGA
 from mixture_assets.methods.online import Feedback, capped
 
@@ -26,6 +27,14 @@ def test_members_are_histograms_natural_and_uniform():
     assert dict(basis["natural"]) == pytest.approx({"c0": 0.1, "c1": 0.3, "c2": 0.6})
     assert "music" not in basis
     assert dict(basis["uniform"]) == pytest.approx(dict.fromkeys(TOKENS, 1 / 3))
+
+
+@pytest.mark.parametrize("pseudo_count", [0.0, 0.3, 5])
+def test_a_histogram_is_that_of_crisp(pseudo_count):
+    basis = Basis.from_counts({"medicine": {"c0": 2.7, "c2": 1}}, TOKENS, pseudo_count=pseudo_count)
+    full = {"c0": 2.7, "c1": 0, "c2": 1}
+    expected = specialist_mixture(full, pseudo_count=pseudo_count)
+    assert dict(basis["medicine"]) == pytest.approx(dict(expected), rel=1e-14)
 
 
 def test_weights_by_domain_are_the_weighted_sum():
@@ -103,6 +112,9 @@ def test_natural_that_is_uniform_is_refused():
         (lambda: Basis(("p", "p"), ("x",), np.ones((2, 1))), "names of their own, not so 'p'"),
         (lambda: Basis(("p",), ("x", "y"), np.ones((1, 1))), r"shape \(1, 1\)"),
         (lambda: Basis.from_counts({"law": {}}, TOKENS), "'law' has no documents"),
+        (lambda: Basis.from_counts({"law": {"c0": -1}}, TOKENS), "not so for 'c0'"),
+        (lambda: Basis.from_counts(COUNTS, TOKENS, pseudo_count=-1), "^pseudo_count must be"),
+        (lambda: Basis.from_counts({}, TOKENS), "at least one member"),
         (lambda: Basis.from_counts({"law": {"c9": 1}}, TOKENS), "'law' names unknown .*'c9'"),
         (
             lambda: Basis.from_counts({"natural": {"c0": 1}}, TOKENS, natural=True),

@@ -331,8 +331,10 @@ def _record(kind: str, name: str, rows: dict[str, list[dict[str, Any]]]) -> dict
     return {"kind": kind, "id": name, "rows": rows}
 
 
-def full_run(store: Path, run_id: str, mixture_name: str, seed: int, loss: float) -> None:
+def full_run(
+    store: Path, run_id: str, mixture_name: str, seed: int, loss: float, **changes: Any
+) -> None:
     """A finished full run of the demo."""
-    names = {"purpose": "full", "scale": "full", "mixture_name": mixture_name}
+    names = {"purpose": "full", "scale": "full", "mixture_name": mixture_name} | changes
     folder = finished_run(store, run_id, seed=seed, label=f"{mixture_name} seed {seed}", **names)
     write_json(folder / "result.json", result(run_id, 10, {"code": loss, "prose": loss}))
