@@ -22,7 +22,7 @@ import math
 import statistics
 from pathlib import Path
 
-from mixture_assets.clusters import write_clusters
+from mixture_assets.clusters import ClusterOptions, write_clusters
 from scipy.stats import t as student
 
 from mixture_assets import pipeline, running
@@ -38,7 +38,7 @@ name = "{name}"
 store = "store"
 [data]
 root = "{root}"
-validation_fraction = 0.05
+validation_fraction = 0.15
 validation_tokens = 2_000
 max_shared = 1.0
 [tokenizer]
@@ -80,6 +80,11 @@ def texts_of(folder):
     return [text for shard in shards for text in documents(shard) if text.strip()]
 
 
+def pieces(texts, chars=1500):
+    """Documents cut short, so that there are some to hold out of every little cluster."""
+    return [text[i : i + chars] for text in texts for i in range(0, len(text), chars)]
+
+
 def write_texts(folder, texts):
     """One shard of documents."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,11 +99,11 @@ def prepare(folder):
         harvest(folder / "harvest")
         (folder / "harvest" / "readmes").rename(folder / "readmes")
     for n in (16, 64):
-        write_clusters(folder / "harvest", folder / f"clusters{n}", n_clusters=n, seed=0)
+        write_clusters(folder / "harvest", folder / f"clusters{n}", ClusterOptions(n_clusters=n))
     if not (folder / "few").exists():
         for cluster in sorted(p for p in (folder / "clusters16").iterdir() if p.is_dir()):
             kept, length = [], 0
-            for text in texts_of(cluster):
+            for text in pieces(texts_of(cluster)):
                 kept.append(text)
                 length += len(text)
                 if length > 85_000:  # about 25,000 tokens

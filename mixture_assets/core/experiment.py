@@ -115,8 +115,8 @@ class OnlineSettings:
     clip_norm: float = 1.0  # of gradients before the inner product; 0: none
     clip_by: Literal["training", "domain"] = "training"
     basis: Mapping[str, str] = field(default_factory=dict)  # name -> text: distributions to mix
-    dga: Mapping[str, float] = field(default_factory=dict)  # settings of the method
-    doge: Mapping[str, float] = field(default_factory=dict)
+    dga: Mapping[str, Any] = field(default_factory=dict)  # settings of the method
+    doge: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
