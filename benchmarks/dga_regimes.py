@@ -22,10 +22,10 @@ import math
 import statistics
 from pathlib import Path
 
-from mixture_assets.clusters import ClusterOptions, write_clusters
 from scipy.stats import t as student
 
 from mixture_assets import pipeline, running
+from mixture_assets.clusters import ClusterOptions, write_clusters
 from mixture_assets.core.names import RESERVED, SPECIALIST, STEERING
 from mixture_assets.corpus import Workspace
 from mixture_assets.data.harvest import harvest

@@ -149,6 +149,13 @@ def some_full_runs(
     ]
 
 
+def n_not_among(workspace: Workspace, runs: Sequence[PlannedRun]) -> int:
+    """Full runs that the experiment file names, by mixture and seed, and that are not there."""
+    full = workspace.experiment.full
+    found = {(run.mixture_name, run.spec.seed) for run in runs}
+    return sum((m, s) not in found for m in full.mixtures for s in full.seeds)
+
+
 def require_full_runs(
     experiment: Experiment, mixtures: Collection[str], seeds: Collection[int]
 ) -> None:

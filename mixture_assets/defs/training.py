@@ -80,7 +80,8 @@ def finite_full_losses(context: dg.AssetCheckExecutionContext, lab: Lab) -> dg.A
     missing = running.missing_runs(workspace, planned)
     trained = [run for run in planned if run not in missing]
     bad = summaries.non_finite_losses(workspace, trained)
+    n_missing = plans.n_not_among(workspace, trained)  # left out in the launchpad
     return dg.AssetCheckResult(
         passed=bool(trained) and not bad,
-        metadata={"n_runs": len(trained), "n_missing": len(missing), "not_finite": bad},
+        metadata={"n_runs": len(trained), "n_missing": n_missing, "not_finite": bad},
     )
