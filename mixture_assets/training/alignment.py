@@ -90,7 +90,7 @@ def specialist_gradient(
             losses.sum().backward()  # type: ignore[no-untyped-call]
             loss_sum += float(losses.detach().sum(dtype=torch.float64))
             n += len(tokens)
-        gradient = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in parameters}
+        gradient = {k: torch.zeros_like(p) if p.grad is None else p.grad for k, p in parameters}
     sums = total(torch.tensor([loss_sum, n], dtype=torch.float64, device=model.device)).tolist()
     if not sums[1]:
         raise MixtureError("no specialist sequence to take a gradient of")
@@ -123,8 +123,8 @@ def aligned_backward(
     """Add the gradient of sum_g w_g mean_{s in g} loss_s to .grad, and measure alignments.
 
     Both are of the same sequences at the same parameters. The gradient is exactly the training
-    gradient in every way. On several ranks .grad is this rank's share: the *sum* over ranks is
-    the gradient, because the means are over the sequences of all ranks.
+    gradient in every way. On several ranks .grad is this rank's share: the gradient is the *sum*
+    over ranks, not their mean, because n_g counts the sequences of all ranks.
 
     Args:
         model: Parameters and their .grad, which is added to.

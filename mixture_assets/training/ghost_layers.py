@@ -9,6 +9,7 @@ Shapes:
 """
 
 from collections.abc import Callable, Mapping
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -98,8 +99,19 @@ def is_norm(module: nn.Module) -> bool:
     return _is_linear(module, x.to(_device(module)), (3, 5, width))
 
 
+# What the probe said: asked of every norm at every update, it would cost a small model's step.
+_PROBED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
 def _is_linear(module: nn.Module, x: Tensor, shape: tuple[int, ...]) -> bool:
-    """Ask the module itself, on random numbers, whether it is linear in its parameters.
+    """Whether a module is linear in its parameters; it is asked once."""
+    if module not in _PROBED:
+        _PROBED[module] = _probe(module, x, shape)
+    return _PROBED[module]
+
+
+def _probe(module: nn.Module, x: Tensor, shape: tuple[int, ...]) -> bool:
+    """Ask the module itself, on random numbers.
 
     f(x; u + v) - f(x; 0) must be the sum of f(x; u) - f(x; 0) and f(x; v) - f(x; 0), and no
     sequence may see another.

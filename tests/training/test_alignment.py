@@ -1,5 +1,6 @@
 """Alignments of real Hugging Face models, against gradients taken one group at a time."""
 
+import gc
 import itertools
 import json
 import os
@@ -142,6 +143,30 @@ def test_the_training_gradient_is_the_plain_one_in_every_way(case):
             torch.testing.assert_close(
                 p.grad, g, rtol=1e-4, atol=1e-6 * float(g.abs().max()), msg=f"{way} {name}"
             )
+
+
+def test_watching_changes_no_bit_of_the_training_gradient(small):
+    model, tokens, gradient = small
+    step(model, tokens, gradient, "jvp", 5)  # whose backward nobody watches
+    plain = [p.grad for p in model.parameters()]
+    step(model, tokens, gradient, "ghost", 5)
+    for p, g in zip(model.parameters(), plain, strict=True):
+        assert torch.equal(p.grad, g)
+
+
+def test_nothing_is_kept_after_a_step(small):
+    model, tokens, gradient = small
+
+    def living():
+        gc.collect()
+        return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
+
+    counts = set()
+    for _ in range(3):
+        for way in WAYS:
+            step(model, tokens, gradient, way, 5)
+        counts.add(living())
+    assert len(counts) == 1
 
 
 @pytest.mark.parametrize("way", ["ghost", "jvp"])
@@ -401,6 +426,10 @@ def test_a_layer_that_ghost_does_not_know_is_named_and_jvp_takes_over():
     with pytest.raises(MixtureError, match=rf"by 'ghost': it does not support {layer}") as caught:
         choose_way(model, "ghost")
     assert "'naive' or 'finite_difference'" in caught.value.hint
+    _, gradient = specialist_gradient(model, [text([1], 7)])
+    with pytest.raises(MixtureError, match=rf"ghost alignments do not support {layer}"):
+        step(model, text(GROUP, 1), gradient, "ghost")
+    assert not any(m._forward_hooks for m in model.modules())
 
 
 def test_where_nothing_else_goes_naive_does():
@@ -412,6 +441,9 @@ def test_where_nothing_else_goes_naive_does():
         assert choose_way(model, "auto") == "naive"
     with pytest.raises(MixtureError, match=rf"by 'jvp': it does not support {layer}"):
         choose_way(model, "jvp")
+    _, gradient = specialist_gradient(model, [text([1], 7)])
+    with pytest.raises(MixtureError, match=rf"forward-mode derivatives do not support {layer}"):
+        step(model, text(GROUP, 1), gradient, "jvp")
     assert choose_way(model, "finite_difference") == "finite_difference"
 
 
