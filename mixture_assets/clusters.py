@@ -111,7 +111,7 @@ def write_clusters(
         "complete": True,
         "clusters": {n: row | {"terms": terms[i]} for i, (n, row) in enumerate(rows.items())},
         "domains": counts,
-        "notes": list(clustering.notes),
+        "notes": [*clustering.notes, *_wordless(vectors)],
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
     atomic_write_json(out_root / MANIFEST, manifest)
@@ -237,6 +237,13 @@ def _embed(
             batch = []
     vectors.append(model.embed(batch))
     return np.concatenate(vectors), hashes, {name: dict(c) for name, c in counts.items()}
+
+
+def _wordless(vectors: NDArray[np.float32]) -> list[str]:
+    n = int((~vectors.any(axis=1)).sum())
+    if not n:
+        return []
+    return [f"{n:,} documents have no word of the sample; they count as alike"]
 
 
 def _cluster_by_content(
