@@ -14,10 +14,10 @@ import zstandard
 from click.testing import CliRunner
 from sklearn.metrics import adjusted_rand_score
 
-from mixture_assets import clusters as subject
 from mixture_assets.cli import cli
 from mixture_assets.clusters import ClusterOptions, read_manifest, write_clusters
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.data import cluster_shards
 from mixture_assets.data.document_sample import placed_documents, sample_texts, some_shards
 from mixture_assets.data.readers import documents
 from mixture_assets.data.shards import RawShard, discover
@@ -135,16 +135,16 @@ def test_order_of_documents_and_names_of_shards_leave_every_document_in_its_clus
 def test_a_second_call_does_nothing_and_a_torn_one_is_finished(tmp_path, monkeypatch):
     write_source(tmp_path / "raw")
     out = tmp_path / "out"
-    real = subject.atomic_write_bytes
+    real = cluster_shards.atomic_write
     calls = []
 
-    def power_cut(path, data):
+    def power_cut(path):
         calls.append(path)
         if len(calls) == 9:
             raise KeyboardInterrupt
-        real(path, data)
+        return real(path)
 
-    monkeypatch.setattr(subject, "atomic_write_bytes", power_cut)
+    monkeypatch.setattr(cluster_shards, "atomic_write", power_cut)
     with pytest.raises(KeyboardInterrupt):
         write_clusters(tmp_path / "raw", out, OPTIONS)
     assert read_manifest(out) is None
