@@ -26,7 +26,7 @@ from mixture_assets.data.document_sample import (
 )
 from mixture_assets.data.shards import RawShard, discover
 from mixture_assets.embeddings import arrays_of, learn, restore, settings_of
-from mixture_assets.methods.clusters import CLUSTER_VERSION, Clustering, cluster, nearest
+from mixture_assets.methods.clusters import CLUSTER_VERSION, Clustering, cluster
 from mixture_assets.methods.embedding import MAX_CHARS, Embedding, top_terms
 from mixture_assets.store.files import atomic_write_bytes, atomic_write_json, read_json_object
 
@@ -97,13 +97,13 @@ def write_clusters(
         return found
     texts = (d.text for d in _documents(shards, options) if not d.is_empty)
     sample = sample_texts(texts, options.sample_documents, seed=options.seed, chars=MAX_CHARS)
-    model = learn(embedding, sample, seed=options.seed, store=store)
-    vectors, hashes, counts = _embed(_documents(shards, options), model)
+    model = learn(embedding, list(sample.values()), seed=options.seed, store=store)
+    vectors, hashes, counts = _embed(_documents(shards, options), model, options.seed)
     clustering = _cluster_by_content(vectors, hashes, options)
     atomic_write_json(out_root / MANIFEST, asked | {"complete": False})  # the folders are ours
     clusters = _write(out_root, shards, options, clustering)
     _write_places(out_root, clustering, model)
-    for row, terms in zip(clusters.values(), _terms(sample, model, clustering), strict=True):
+    for row, terms in zip(clusters.values(), _terms(sample, hashes, clustering), strict=True):
         row["terms"] = terms
     notes = [*clustering.notes, *_wordless(vectors)]
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
@@ -230,7 +230,7 @@ def _documents(
 
 
 def _embed(
-    documents: Iterator[Document], model: Embedding
+    documents: Iterator[Document], model: Embedding, seed: int
 ) -> tuple[NDArray[np.float32], list[bytes], dict[str, dict[str, int]]]:
     """A vector and a hash for every document that is not empty, and counts by source domain."""
     vectors, hashes = [], []
@@ -242,7 +242,7 @@ def _embed(
         if document.is_empty:
             continue
         batch.append(document.text[:MAX_CHARS])
-        hashes.append(content_hash(document.text))
+        hashes.append(content_hash(document.text, seed))
         if len(batch) == _EMBEDDED:
             vectors.append(model.embed(batch))
             batch = []
@@ -274,6 +274,9 @@ def _cluster_by_content(
     return Clustering(found.centroids_KD, assignment, found.notes)
 
 
-def _terms(sample: Sequence[str], model: Embedding, clustering: Clustering) -> list[list[str]]:
-    centroids = clustering.centroids_KD
-    return top_terms(sample, nearest(model.embed(sample), centroids), len(centroids))
+def _terms(
+    sample: Mapping[bytes, str], hashes: Sequence[bytes], clustering: Clustering
+) -> list[list[str]]:
+    places = dict(zip(hashes, clustering.assignment_N.tolist(), strict=True))
+    assignment = np.array([places[key] for key in sample], np.int64)
+    return top_terms(list(sample.values()), assignment, len(clustering.centroids_KD))

@@ -153,7 +153,8 @@ def _centroids_of(
     for name, found in sorted(shards.items()):
         documents = placed_documents(some_shards(found, _SAMPLE_BYTES, seed=seed), **settings)
         texts = (d.text for d in documents if not d.is_empty)
-        samples[name] = sample_texts(texts, SAMPLE_DOCUMENTS, seed=seed, chars=MAX_CHARS)
+        sample = sample_texts(texts, SAMPLE_DOCUMENTS, seed=seed, chars=MAX_CHARS)
+        samples[name] = list(sample.values())
     return _mean_places(samples, embedding, seed, workspace.store)
 
 

@@ -18,7 +18,12 @@ from mixture_assets.cli import cli
 from mixture_assets.clusters import ClusterOptions, read_manifest, write_clusters
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.data import cluster_shards
-from mixture_assets.data.document_sample import placed_documents, sample_texts, some_shards
+from mixture_assets.data.document_sample import (
+    content_hash,
+    placed_documents,
+    sample_texts,
+    some_shards,
+)
 from mixture_assets.data.readers import documents
 from mixture_assets.data.shards import RawShard, discover
 
@@ -148,6 +153,7 @@ def test_a_second_call_does_nothing_and_a_torn_one_is_finished(tmp_path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         write_clusters(tmp_path / "raw", out, OPTIONS)
     assert read_manifest(out) is None
+    assert not list(out.glob("[!.]*/"))  # no half of a cluster can land as a domain
     manifest = write_clusters(tmp_path / "raw", out, OPTIONS)
     whole = content(out)
     n_calls = len(calls)
@@ -224,6 +230,12 @@ def test_embeddings_that_are_not_there_are_named(made, tmp_path, name, problem):
         write_clusters(made[0] / "raw", tmp_path / "out", OPTIONS, embedding=name)
 
 
+@pytest.mark.parametrize("seed", [-1, 1 << 32])
+def test_a_seed_out_of_range_is_named(made, tmp_path, seed):
+    with pytest.raises(MixtureError, match="a seed is from 0 to 4,294,967,295, got"):
+        write_clusters(made[0] / "raw", tmp_path / "out", ClusterOptions(n_clusters=6, seed=seed))
+
+
 @pytest.mark.parametrize("library", ["model2vec", "sentence-transformers"])
 def test_a_library_that_is_missing_is_named(made, tmp_path, library):
     if importlib.util.find_spec(library.replace("-", "_")):
@@ -275,10 +287,11 @@ def test_the_command_prints_a_table_and_json(made, tmp_path):
 def test_a_sample_is_the_same_for_any_order_and_has_nothing_twice():
     texts = [f"text {i}" for i in range(50)]
     found = sample_texts([*texts, *texts[::-1]], 10, seed=1, chars=100)
-    assert found == sample_texts(texts[::-1], 10, seed=1, chars=100)
-    assert len(set(found)) == 10
-    assert found != sample_texts(texts, 10, seed=2, chars=100)
-    assert sorted(sample_texts(texts, 99, chars=4)) == ["text"] * 50
+    assert list(found.items()) == list(sample_texts(texts[::-1], 10, seed=1, chars=100).items())
+    every = {content_hash(text, 1): text for text in texts}
+    assert found == {key: every[key] for key in sorted(every)[:10]}
+    assert found.values() != sample_texts(texts, 10, seed=2, chars=100).values()
+    assert list(sample_texts(texts, 99, chars=4).values()) == ["text"] * 50
 
 
 def test_some_shards_are_as_many_as_it_takes():

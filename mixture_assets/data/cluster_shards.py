@@ -1,6 +1,10 @@
-"""Documents sorted into folders, one for each cluster, with shards as they fill."""
+"""Documents sorted into folders, one for each cluster, with shards as they fill.
+
+Folders are hidden until all are complete, so that half of a cluster never lands as a domain.
+"""
 
 import hashlib
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -42,11 +46,14 @@ def write_rows(
             held -= writer.write()
         elif held >= held_bytes:
             held -= max(writers, key=lambda w: w.held_bytes).write()
-    return {writer.folder.name: writer.close() for writer in writers}
+    rows = {writer.folder.name: writer.close() for writer in writers}
+    for writer in writers:
+        writer.show()
+    return rows
 
 
 class _ClusterWriter:
-    """The folder of one cluster: shards as they fill, then _SUCCESS."""
+    """The folder of one cluster: hidden; shards as they fill, then _SUCCESS."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,7 +62,8 @@ class _ClusterWriter:
         self._shards: dict[str, str] = {}
         self._n_bytes = 0
         self._origins: Counter[str] = Counter()
-        shutil.rmtree(folder, ignore_errors=True)  # of an interrupted call
+        self._aside = folder.with_name(f".{folder.name}")
+        shutil.rmtree(self._aside, ignore_errors=True)  # of an interrupted call
 
     def add(self, document: Document) -> int:
         """Hold a document's line; returns its bytes."""
@@ -95,6 +103,11 @@ class _ClusterWriter:
             "shards": self._shards,
         }
 
+    def show(self) -> None:
+        """Give the folder its name."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.replace(self._aside, self.folder)
+
     def _file(self, name: str, content: bytes) -> None:
-        with atomic_write(self.folder / name) as file:
+        with atomic_write(self._aside / name) as file:
             file.write(content)

@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 _CONTEXT = 512  # where a model does not say
 _WINDOWS = 4  # of a document that are read
