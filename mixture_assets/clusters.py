@@ -4,9 +4,7 @@ Beside the folders lie `clusters.json`, which says what they were made of, and
 `clusters.safetensors`, with which other documents can be placed among them.
 """
 
-import hashlib
 import importlib.metadata
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
-import zstandard
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError, shortlist
+from mixture_assets.data.cluster_shards import write_rows
 from mixture_assets.data.document_sample import (
     Document,
     content_hash,
@@ -29,7 +26,7 @@ from mixture_assets.data.document_sample import (
 )
 from mixture_assets.data.shards import RawShard, discover
 from mixture_assets.embeddings import arrays_of, learn, restore, settings_of
-from mixture_assets.methods.clusters import CLUSTER_VERSION, Clustering, cluster, nearest
+from mixture_assets.methods.clusters import CLUSTER_VERSION, Clustering, cluster
 from mixture_assets.methods.embedding import MAX_CHARS, Embedding, top_terms
 from mixture_assets.store.files import atomic_write_bytes, atomic_write_json, read_json_object
 
@@ -100,22 +97,36 @@ def write_clusters(
         return found
     texts = (d.text for d in _documents(shards, options) if not d.is_empty)
     sample = sample_texts(texts, options.sample_documents, seed=options.seed, chars=MAX_CHARS)
-    model = learn(embedding, sample, seed=options.seed, store=store)
-    vectors, hashes, counts = _embed(_documents(shards, options), model)
+    model = learn(embedding, list(sample.values()), seed=options.seed, store=store)
+    vectors, hashes, counts = _embed(_documents(shards, options), model, options.seed)
     clustering = _cluster_by_content(vectors, hashes, options)
     atomic_write_json(out_root / MANIFEST, asked | {"complete": False})  # the folders are ours
-    rows = _write_rows(out_root, _documents(shards, options), clustering, options)
+    clusters = _write(out_root, shards, options, clustering)
     _write_places(out_root, clustering, model)
-    terms = _terms(sample, model, clustering)
-    manifest = asked | {
-        "complete": True,
-        "clusters": {n: row | {"terms": terms[i]} for i, (n, row) in enumerate(rows.items())},
-        "domains": counts,
-        "notes": list(clustering.notes),
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
-    }
+    for row, terms in zip(clusters.values(), _terms(sample, hashes, clustering), strict=True):
+        row["terms"] = terms
+    notes = [*clustering.notes, *_wordless(vectors)]
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    made = {"clusters": clusters, "domains": counts, "notes": notes, "libraries": versions}
+    manifest = {**asked, **made, "complete": True}
     atomic_write_json(out_root / MANIFEST, manifest)
     return manifest
+
+
+def _write(
+    out_root: Path,
+    shards: Mapping[str, Sequence[RawShard]],
+    options: ClusterOptions,
+    clustering: Clustering,
+) -> dict[str, dict[str, Any]]:
+    return write_rows(
+        out_root,
+        (d for d in _documents(shards, options) if not d.is_empty),
+        clustering.names,
+        clustering.assignment_N.tolist(),
+        shard_bytes=options.shard_bytes,
+        held_bytes=options.held_bytes,
+    )
 
 
 def _write_places(out_root: Path, clustering: Clustering, model: Embedding) -> None:
@@ -219,7 +230,7 @@ def _documents(
 
 
 def _embed(
-    documents: Iterator[Document], model: Embedding
+    documents: Iterator[Document], model: Embedding, seed: int
 ) -> tuple[NDArray[np.float32], list[bytes], dict[str, dict[str, int]]]:
     """A vector and a hash for every document that is not empty, and counts by source domain."""
     vectors, hashes = [], []
@@ -231,12 +242,19 @@ def _embed(
         if document.is_empty:
             continue
         batch.append(document.text[:MAX_CHARS])
-        hashes.append(content_hash(document.text))
+        hashes.append(content_hash(document.text, seed))
         if len(batch) == _EMBEDDED:
             vectors.append(model.embed(batch))
             batch = []
     vectors.append(model.embed(batch))
     return np.concatenate(vectors), hashes, {name: dict(c) for name, c in counts.items()}
+
+
+def _wordless(vectors: NDArray[np.float32]) -> list[str]:
+    n = int((~vectors.any(axis=1)).sum())
+    if not n:
+        return []
+    return [f"{n:,} documents have no word of the sample; they count as alike"]
 
 
 def _cluster_by_content(
@@ -256,79 +274,9 @@ def _cluster_by_content(
     return Clustering(found.centroids_KD, assignment, found.notes)
 
 
-def _terms(sample: Sequence[str], model: Embedding, clustering: Clustering) -> list[list[str]]:
-    centroids = clustering.centroids_KD
-    return top_terms(sample, nearest(model.embed(sample), centroids), len(centroids))
-
-
-def _write_rows(
-    out_root: Path,
-    documents: Iterator[Document],
-    clustering: Clustering,
-    options: ClusterOptions,
-) -> dict[str, dict[str, Any]]:
-    """Every document into the folder of its cluster; what each cluster holds, by its name."""
-    writers = [ClusterWriter(out_root / name) for name in clustering.names]
-    places = iter(clustering.assignment_N.tolist())
-    held = 0
-    for document in documents:
-        if document.is_empty:
-            continue
-        writer = writers[next(places)]
-        held += writer.add(document)
-        if writer.held_bytes >= options.shard_bytes:
-            held -= writer.write()
-        elif held >= options.held_bytes:
-            held -= max(writers, key=lambda w: w.held_bytes).write()
-    return {w.folder.name: w.close() for w in writers}
-
-
-class ClusterWriter:
-    """The folder of one cluster: shards as they fill, then _SUCCESS."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.held_bytes = 0
-        self._lines: list[bytes] = []
-        self._shards: dict[str, str] = {}
-        self._n_bytes = 0
-        self._origins: Counter[str] = Counter()
-        shutil.rmtree(folder, ignore_errors=True)  # of an interrupted call
-
-    def add(self, document: Document) -> int:
-        """Hold a document's line; returns its bytes."""
-        row = {
-            "text": document.text,
-            "source_domain": document.domain,
-            "source_shard": document.shard,
-            "source_document": document.number,
-        }
-        line = orjson.dumps(row) + b"\n"
-        self._lines.append(line)
-        self._n_bytes += len(document.text.encode())
-        self._origins[document.domain] += 1
-        self.held_bytes += len(line)
-        return len(line)
-
-    def write(self) -> int:
-        """Write the lines that are held as a shard; returns their bytes."""
-        content = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(
-            b"".join(self._lines)
-        )
-        name = f"part-{len(self._shards):05}.jsonl.zst"
-        atomic_write_bytes(self.folder / name, content)
-        self._shards[name] = hashlib.sha256(content).hexdigest()
-        written, self.held_bytes, self._lines = self.held_bytes, 0, []
-        return written
-
-    def close(self) -> dict[str, Any]:
-        """Write what is left; what the folder holds."""
-        if self._lines:
-            self.write()
-        atomic_write_bytes(self.folder / "_SUCCESS", b"")
-        return {
-            "n_documents": self._origins.total(),
-            "n_bytes": self._n_bytes,
-            "from": dict(sorted(self._origins.items())),
-            "shards": self._shards,
-        }
+def _terms(
+    sample: Mapping[bytes, str], hashes: Sequence[bytes], clustering: Clustering
+) -> list[list[str]]:
+    places = dict(zip(hashes, clustering.assignment_N.tolist(), strict=True))
+    assignment = np.array([places[key] for key in sample], np.int64)
+    return top_terms(list(sample.values()), assignment, len(clustering.centroids_KD))

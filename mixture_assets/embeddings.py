@@ -35,6 +35,8 @@ NAMES = ("tfidf", "proxy", "model2vec", "sentence-transformers")
 def settings_of(name: str, *, seed: int = 0, store: Path | None = None) -> dict[str, Any]:
     """What names the embedding: for a model, a digest of its files, and never a path."""
     kind = _kind(name)
+    if not 0 <= seed < 1 << 32:
+        raise MixtureError(f"a seed is from 0 to {(1 << 32) - 1:,}, got {seed:,}")
     if kind == "tfidf":
         return tfidf_settings(seed=seed)
     folder = _folder(name, store)

@@ -66,29 +66,43 @@ def importance_mixture(
         MixtureError: A domain has no text, or no specialist document can be placed.
     """
     clusters = _clusters_with(workspace, domains)
-    used_seed = clusters["options"]["seed"] if clusters else seed
     shards = {} if clusters else _shards(workspace, domains)
-    question = {
-        "version": CLUSTER_VERSION,
-        "embedding": settings_of(embedding, seed=used_seed, store=workspace.store),
-        "domains": sorted(domains),
-        "clusters": clusters["digest"] if clusters else None,
-        "shards": {name: [s.digest for s in found] for name, found in sorted(shards.items())},
-        "sample": None if clusters else [SAMPLE_DOCUMENTS, _SAMPLE_BYTES, seed],
-        "text": None if clusters else _text_settings(workspace),
-        "specialist": sorted(hashlib.sha256(t.encode()).hexdigest() for t in specialist_texts),
-    }
-    path = workspace.store / "importance" / f"{digest(question)}.json"
+    sources = _sources(workspace, clusters, shards, embedding, seed)
+    texts = sorted(hashlib.sha256(text.encode()).hexdigest() for text in specialist_texts)
+    name = digest(sources | {"domains": sorted(domains), "specialist": texts})
+    path = workspace.store / "importance" / f"{name}.json"
     answer = read_json_object(path)
     if answer is None:
-        places = (
-            read_places(_root(workspace), clusters, embedding=embedding, store=workspace.store)
-            if clusters
-            else _centroids_of(workspace, shards, embedding, seed)
-        )
+        if clusters:
+            root, store = _root(workspace), workspace.store
+            places = read_places(root, clusters, embedding=embedding, store=store)
+        else:
+            places = _centroids_of(workspace, shards, embedding, seed)
         answer = _answer(places, sorted(domains), specialist_texts)
         atomic_write_json(path, answer)
-    return _importance(answer, path.stem)
+    return _importance(answer, name)
+
+
+def _sources(
+    workspace: Workspace,
+    clusters: Mapping[str, Any] | None,
+    shards: Mapping[str, Sequence[RawShard]],
+    embedding: str,
+    seed: int,
+) -> dict[str, Any]:
+    """What the centroids depend on: clusters as they were made, or samples of shards."""
+    used_seed = clusters["options"]["seed"] if clusters else seed
+    used = {
+        "version": CLUSTER_VERSION,
+        "embedding": settings_of(embedding, seed=used_seed, store=workspace.store),
+    }
+    if clusters:
+        return used | {"clusters": clusters["digest"]}
+    return used | {
+        "shards": {name: [s.digest for s in found] for name, found in sorted(shards.items())},
+        "sample": [SAMPLE_DOCUMENTS, _SAMPLE_BYTES, seed],
+        "text": _text_settings(workspace),
+    }
 
 
 def importance_counts(
@@ -139,7 +153,8 @@ def _centroids_of(
     for name, found in sorted(shards.items()):
         documents = placed_documents(some_shards(found, _SAMPLE_BYTES, seed=seed), **settings)
         texts = (d.text for d in documents if not d.is_empty)
-        samples[name] = sample_texts(texts, SAMPLE_DOCUMENTS, seed=seed, chars=MAX_CHARS)
+        sample = sample_texts(texts, SAMPLE_DOCUMENTS, seed=seed, chars=MAX_CHARS)
+        samples[name] = list(sample.values())
     return _mean_places(samples, embedding, seed, workspace.store)
 
 

@@ -41,12 +41,12 @@ def content_hash(text: str, seed: int = 0) -> bytes:
     ).digest()
 
 
-def sample_texts(texts: Iterable[str], n: int, *, seed: int = 0, chars: int) -> list[str]:
-    """`n` distinct texts, those with the lowest hashes: the same for any order.
+def sample_texts(texts: Iterable[str], n: int, *, seed: int = 0, chars: int) -> dict[bytes, str]:
+    """`n` distinct texts by their hashes, those with the lowest: the same for any order.
 
     Args:
         texts: All of them; each once is enough.
-        n: At most so many, sorted by hash.
+        n: At most so many.
         seed: Another one gives another sample.
         chars: Characters kept of each.
     """
@@ -62,7 +62,7 @@ def sample_texts(texts: Iterable[str], n: int, *, seed: int = 0, chars: int) -> 
             heapq.heappush(heap, entry)
         else:
             held.discard(heapq.heappushpop(heap, entry)[0])
-    return [text for _, text in sorted(heap, reverse=True)]
+    return {(-place).to_bytes(16): text for place, text in sorted(heap, reverse=True)}
 
 
 def some_shards(shards: Sequence[RawShard], n_bytes: int, *, seed: int = 0) -> list[RawShard]:

@@ -9,9 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+_CONTEXT = 512  # where a model does not say
 _WINDOWS = 4  # of a document that are read
 _BATCH = 32  # windows in one forward pass
 
@@ -26,7 +31,7 @@ class ModelEmbedding:
         self.settings = settings
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._model = AutoModel.from_pretrained(folder).eval()
-        self._context = int(self._model.config.max_position_embeddings)
+        self._context = int(getattr(self._model.config, "max_position_embeddings", _CONTEXT))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """N x K, float32, of length 1; zeros for an empty text."""

@@ -15,6 +15,7 @@ Differs from the source:
     centroid, and are named in a note.
 """
 
+import heapq
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ CLUSTER_VERSION = 1  # raise it when the same vectors would give other clusters
 _ONE_LEVEL = 256  # clusters; more cost too much in one level
 _IN_MEMORY = 50_000  # vectors; more go through in batches
 _BLOCK = 1 << 24  # distances held at a time
+_NAMED = 20  # dissolved clusters in the note
 _STARTS = 3  # k-means from so many starting points; the best is kept
 
 
@@ -157,9 +159,15 @@ def _centroids(
 def _share_out(n_clusters: int, sizes: Sequence[int], limits: Sequence[int]) -> list[int]:
     """Children of every parent: one at least, `limits` at most, and else in proportion to size."""
     shares = [1] * len(sizes)
+    queue: list[tuple[float, int]] = [
+        (-n, i) for i, n in enumerate(sizes) if limits[i] > 1
+    ]  # documents per child
+    heapq.heapify(queue)
     for _ in range(n_clusters - len(sizes)):
-        open_ = [i for i in range(len(sizes)) if shares[i] < limits[i]]
-        shares[max(open_, key=lambda i: sizes[i] / shares[i])] += 1
+        _, i = heapq.heappop(queue)
+        shares[i] += 1
+        if shares[i] < limits[i]:
+            heapq.heappush(queue, (-sizes[i] / shares[i], i))
     return shares
 
 
@@ -209,6 +217,7 @@ def _largest_first(
     names = cluster_names(len(order))
     heirs = nearest(centroids[list(gone)], centroids[order]) if gone else ()
     parts = [f"{n} near {names[i]}" for n, i in zip(gone.values(), heirs, strict=True)]
+    rest = [f"and {len(parts) - _NAMED} more"] if len(parts) > _NAMED else []
     note = f"{len(gone)} clusters of fewer than {least} documents were dissolved: "
-    notes = (note + ", ".join(parts),) if gone else ()
+    notes = (note + ", ".join(parts[:_NAMED] + rest),) if gone else ()
     return Clustering(centroids[order], place[assignment], notes)

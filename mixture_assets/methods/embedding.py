@@ -103,8 +103,8 @@ def fit_tfidf(
         weights_NV = np.zeros((len(sample), 0))
     if min(weights_NV.shape) < 2:
         raise MixtureError(
-            f"an embedding cannot be learned from {len(sample)} documents with "
-            f"{weights_NV.shape[1]} distinct words between them",
+            f"an embedding cannot be learned from {len(sample)} documents and "
+            f"{weights_NV.shape[1]} words{' that two of them have' if least > 1 else ''}",
             hint="give more text",
         )
     kept = min(n_dimensions, *(n - 1 for n in weights_NV.shape))
