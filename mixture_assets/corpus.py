@@ -26,7 +26,7 @@ from mixture_assets.data.tokenizer import (
     unreadable_samples,
 )
 from mixture_assets.inputs import Inputs, record_inputs, setting_inputs
-from mixture_assets.lineage import corpus_inputs, domain_rows
+from mixture_assets.lineage import cluster_edges, corpus_inputs, domain_rows
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import write_record
 from mixture_assets.workspace import Workspace
@@ -238,7 +238,9 @@ def store_domain(
         context=e.model.context,
         min_train_tokens=e.training.batch_tokens,
     )
-    write_record(workspace.store, "domain", tokens.digest, domain_rows(tokens, token_shards))
+    rows = domain_rows(tokens, token_shards)
+    rows["edge"] += cluster_edges(e.data_root, token_shards)
+    write_record(workspace.store, "domain", tokens.digest, rows)
     return tokens
 
 

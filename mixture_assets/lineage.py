@@ -7,6 +7,7 @@ store's: it reads it from the run's specification), a token set to its shards.
 import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mixture_assets.core.digest import digest
@@ -22,6 +23,7 @@ from mixture_assets.inputs import (
     run_inputs,
     setting_inputs,
 )
+from mixture_assets.store.files import read_json_object
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -66,6 +68,20 @@ def domain_rows(tokens: DomainTokens, token_shards: Sequence[TokenShard]) -> Row
     edges += [_edge(s.digest, s.raw.digest, "raw") for s in token_shards]
     edges += [_edge(s.digest, s.tokenizer, "tokenizer") for s in token_shards]
     return {"shard": raw, "token_shard": tokenized, "domain": [domain], "edge": edges}
+
+
+def cluster_edges(root: str, token_shards: Sequence[TokenShard]) -> list[dict[str, Any]]:
+    """From each raw shard of a cluster to the shards that its documents were gathered from.
+
+    None where the raw root holds no clusters that `mixture cluster` made.
+    """
+    manifest = read_json_object(Path(root) / "clusters.json") or {}
+    edges = []
+    for shard in token_shards:
+        cluster = manifest.get("clusters", {}).get(shard.domain, {})
+        for domain in sorted(cluster.get("from", {})):
+            edges += [_edge(shard.raw.digest, s, "gathered") for s in manifest["source"][domain]]
+    return edges
 
 
 def _edge(child: str, parent: str, role: str) -> dict[str, Any]:
