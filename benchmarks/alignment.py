@@ -6,7 +6,7 @@ beside it. Cost = time of an update step / time of a training step - 1. The sour
 there too: a batch of 8 sequences drawn from every domain for this alone, one backward each.
 
 One core, CPU seconds of the process, medians of rounds in which everything takes its turn.
-Prints a Markdown table for each model, then one JSON line. About ten minutes.
+Prints a Markdown table for each model, then one JSON line. Ten minutes on a busy machine.
 """
 
 # ruff: noqa: E402 (threads and allocator are set before torch is imported)
@@ -39,7 +39,7 @@ SEQUENCES, SPECIALIST, OWN_BATCH = 128, 32, 8
 GROUPS = (4, 16, 64)
 WAYS = ("naive", "jvp", "finite_difference", "ghost")
 MODELS = {
-    "the demo's: width 64, 2 layers, context 64, vocabulary 2,048": (64, 2, 64, 2048),
+    "width 64, 2 layers, context 64, vocabulary 2,048": (64, 2, 64, 2048),
     "width 128, 4 layers, context 64, vocabulary 4,096": (128, 4, 64, 4096),
 }
 ROUNDS = 5
