@@ -12,7 +12,7 @@ its moving average, and DoGE-style weights, from the same seeds. Judged on READM
 nothing, and on the clusters' own held-out documents (what was forgotten). Intervals are 90 %,
 paired by seed.
 
-    .venv/bin/python benchmarks/dga_regimes.py FOLDER [--seeds 5] [--tokens 1500000]
+    .venv/bin/python benchmarks/dga_regimes.py FOLDER [--seeds 5] [--tokens 1000000]
 """
 
 import argparse
@@ -64,8 +64,9 @@ path = "{wishes}"
 judging_fraction = {judging}
 most_tokens = 40_000
 [online]
-start = "natural"
+specialist_tokens = 2048
 [online.dga]
+eta = 15.0
 update_steps = {update_steps}
 """
 VARIANTS = {  # of [online.dga], beside its defaults
@@ -195,8 +196,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=1_500_000)
-    parser.add_argument("--update-steps", type=int, default=25)
+    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--update-steps", type=int, default=10)
     parser.add_argument("--regime", choices=["few tokens", "few wishes"])
     asked = parser.parse_args()
     prepare(asked.folder)

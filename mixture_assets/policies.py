@@ -24,6 +24,7 @@ from mixture_assets.specialist import specialist_set, steering_texts, texts_at
 
 STEERED = ("dga", "doge")
 _SPECIALIST_SHARE = 0.5  # of a training batch: the specialist batch behind an update
+_LEAST_TOKENS = 512  # of that batch: fewer say too little
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,14 @@ class Policies:
         e = self.workspace.experiment
         settings = dict(e.online.dga if name == "dga" else e.online.doge)
         online_method(name, settings)  # a mistake is told before anything is trained
-        asked = e.online.specialist_tokens or round(_SPECIALIST_SHARE * e.training.batch_tokens)
+        default = max(_LEAST_TOKENS, round(_SPECIALIST_SHARE * e.training.batch_tokens))
+        asked = e.online.specialist_tokens or default
         return OnlineSpec(
             method=name,
             settings=settings,
             specialist=self.specialist.tokens.digest,
             specialist_tokens=max(e.model.context, asked),
+            group_tokens=e.online.group_tokens,
             alignment=e.online.alignment,
             clip_norm=e.online.clip_norm,
             clip_by=e.online.clip_by,

@@ -277,10 +277,10 @@ class Watch:
         planned: Sequence[PlannedRun],
         tell: Callable[[PlannedRun, Rows], None],
     ) -> None:
-        steered = [run for run in planned if run.spec.online is not None]
-        self.paths = {r: RunFolder(workspace.store, r.run_id).metrics_path for r in steered}
+        self.runs = [run for run in planned if run.spec.online is not None]
+        self.paths = [RunFolder(workspace.store, run.run_id).metrics_path for run in self.runs]
         # What was decided before this process began is not news.
-        self.offsets = {r: p.stat().st_size if p.exists() else 0 for r, p in self.paths.items()}
+        self.offsets = [path.stat().st_size if path.exists() else 0 for path in self.paths]
         self.tell, self.looked = tell, 0.0
 
     def __call__(self) -> None:
@@ -288,27 +288,27 @@ class Watch:
         if time.monotonic() - self.looked < _LOOK_SECONDS:
             return
         self.looked = time.monotonic()
-        for run in self.paths:
-            rows = self._new_weights(run)
+        for number, run in enumerate(self.runs):
+            rows = self._new_weights(number)
             if rows:
                 last = rows[-1]["step"]
                 self.tell(run, [row for row in rows if row["step"] == last])
 
-    def _new_weights(self, run: PlannedRun) -> list[dict[str, Any]]:
-        path = self.paths[run]
+    def _new_weights(self, number: int) -> list[dict[str, Any]]:
+        run, path = self.runs[number], self.paths[number]
         if not path.exists():
             return []
         with open(path, "rb") as file:
-            file.seek(self.offsets[run])
+            file.seek(self.offsets[number])
             lines = file.readlines()
         whole = [line for line in lines if line.endswith(b"\n")]
-        self.offsets[run] += sum(map(len, whole))
+        length = sum(map(len, whole))
         rows = [json.loads(line) for line in whole if b'"kind":"weights"' in line]
         online = run.spec.online
         n_groups = len((online.basis if online else ()) or run.spec.tokens)
         if rows and sum(row["step"] == rows[-1]["step"] for row in rows) < n_groups:  # half written
-            self.offsets[run] -= sum(map(len, whole))
             return []
+        self.offsets[number] += length
         return rows
 
 

@@ -117,6 +117,8 @@ def _specialist_rules(e: "Experiment") -> Iterator[Rule]:
     yield not needs, "specialist", f"there for the full runs of {', '.join(needs)}"
     is_batch = 0 <= online.specialist_tokens <= 10**9
     yield is_batch, "online: specialist_tokens", ">= 0 and <= a billion"
+    is_group = 0 <= online.group_tokens <= 10**9
+    yield is_group, "online: group_tokens", ">= 0 and <= a billion"
     yield 0 <= online.clip_norm <= 1e9, "online: clip_norm", ">= 0 and <= 1e9"
     is_known = online.clip_by == "training" or online.alignment == "naive"
     yield is_known, "online: alignment", "'naive' where clip_by is 'domain'"

@@ -116,11 +116,12 @@ class Steering:
         )
         windows.require(windows.domains)
         batch = max(1, spec.training.batch_tokens // context)
+        least = max(_LEAST_SEQUENCES, -(-online.group_tokens // context))
         layout = OnlineLayout(
             domains=windows.domains,
             context=context,
             batch=batch,
-            update_batch=len(start) * max(_LEAST_SEQUENCES, batch // len(start)),
+            update_batch=len(start) * max(least, batch // len(start)),
             update_steps=method.update_steps,
             n_sequences=max(1, round(spec.budget_tokens / context)),
         )
