@@ -100,6 +100,65 @@ def test_every_proxy_run_is_in_the_partition_grid(server, page):
     page.get_by_text("Materialized (16)").wait_for(timeout=60_000)
 
 
+LAUNCHPAD = """ops:
+  full_run:
+    config:
+      mixtures: [dga]
+      seeds: [0]
+      specialist: {folder}
+"""
+SEEN = """{ assetOrError(assetKey: {path: ["full_run"]}) { ... on Asset {
+  assetObservations { timestamp metadataEntries { label } }
+  assetMaterializations(limit: 2) { metadataEntries { label } }
+} } }"""
+
+
+def test_a_steered_run_is_launched_with_a_folder_and_its_weights_are_watched(server, page):
+    settings = server.experiment.read_text()
+    longer = settings.replace("budget_tokens = 10_000", "budget_tokens = 300_000")
+    server.experiment.write_text(f"{longer}\n[online.dga]\nupdate_steps = 20\neta = 5.0\n")
+    folder = server.experiment.parent / "wishes"
+    folder.mkdir()
+    shutil.copy(server.experiment.parent / "raw" / "plants" / "part-00000.jsonl", folder)
+    page.goto(f"{server.url}/assets/full_run", wait_until="domcontentloaded")
+    button = page.get_by_role("button", name="Materialize")
+    button.wait_for(timeout=60_000)
+    page.wait_for_timeout(2000)
+    box = button.bounding_box()  # the arrow beside it opens the menu
+    page.mouse.click(box["x"] + box["width"] + 14, box["y"] + box["height"] / 2)
+    page.get_by_text("Open launchpad").click(timeout=30_000)
+    page.locator(".CodeMirror").last.wait_for(timeout=60_000)
+    page.wait_for_timeout(2000)
+    page.evaluate(
+        "text => [...document.querySelectorAll('.CodeMirror')].at(-1).CodeMirror.setValue(text)",
+        LAUNCHPAD.format(folder=folder),
+    )
+    page.wait_for_timeout(2000)
+    page.get_by_role("button", name="Materialize").last.click(timeout=30_000)
+    wait_until(lambda: observed(server), "weights that move", seconds=PATIENCE)
+    wait_until(lambda: "dga_weights_figure" in shown(server), "the figure", seconds=PATIENCE)
+    page.goto(f"{server.url}/assets/full_run?view=overview", wait_until="domcontentloaded")
+    page.get_by_text("[Show Markdown]").last.click(timeout=60_000)
+    figure = page.locator("img[src^='data:image/png']").last
+    figure.wait_for()
+    assert figure.evaluate("image => image.naturalWidth") > 300
+    page.wait_for_timeout(1000)
+    page.screenshot(path=server.pictures / "weight_path.png")
+    server.experiment.write_text(settings)
+
+
+def observed(server):
+    """Twice at least while it trains: the second time, they have moved."""
+    seen = server.ask(SEEN)["assetOrError"]["assetObservations"]
+    labels = {entry["label"] for one in seen for entry in one["metadataEntries"]}
+    return len(seen) >= 2 and "dga seed 0, plants" in labels
+
+
+def shown(server):
+    made = server.ask(SEEN)["assetOrError"]["assetMaterializations"]
+    return {entry["label"] for entry in made[0]["metadataEntries"]}
+
+
 def test_terminating_a_run_stops_its_training_within_ten_seconds(server):
     settings = server.experiment.read_text().replace("[2048, 6144]", "[20_000_000, 60_000_000]")
     server.experiment.write_text(settings.replace("max_epochs = 20", "max_epochs = 1e6"))

@@ -45,7 +45,7 @@ def full_run(
     """The proposal, its baselines and the policies, to the full budget, from the same seeds.
 
     Interrupted runs go on from their checkpoint; finished ones are not trained again. What a run
-    that steers itself decides is an observation of this asset, so that its weights are plots.
+    that steers itself decides is an observation of this asset, and a line of its log, at once.
     """
     workspace = policy_runs.as_asked(lab.open(), config.mixtures, config.specialist)
     if policy_runs.needs_proposal(workspace, config.mixtures):
