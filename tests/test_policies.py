@@ -1,0 +1,168 @@
+"""Runs towards a specialist set: which are planned, what is refused, what the command says."""
+
+import dataclasses
+import json
+import random
+
+import pytest
+from click.testing import CliRunner
+
+from mixture_assets import policy_runs
+from mixture_assets.cli import cli
+from mixture_assets.core.errors import MixtureError, MixtureWarning
+from mixture_assets.core.experiment import SpecialistSpec, load_experiment
+from mixture_assets.corpus import Workspace, build_corpus
+from mixture_assets.data.token_store import load_validation
+from mixture_assets.plans import plan_full_runs
+from mixture_assets.specialist import specialist_set, steering_texts, with_specialist
+from mixture_assets.store.query import query
+
+ANIMALS = "cat dog horse mouse bird fish runs sleeps eats jumps slowly quickly".split()
+
+
+@pytest.fixture
+def wishes(tmp_path):
+    """Texts in the words of one domain, none of which that domain has."""
+    folder = tmp_path / "wishes"
+    folder.mkdir()
+    rng = random.Random(7)
+    rows = [{"text": " ".join(rng.choices(ANIMALS, k=40)) + f" wish {i}"} for i in range(20)]
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def planned(path, folder, *policies, **online):
+    workspace = policy_runs.with_policies(
+        with_specialist(Workspace.open(path), str(folder)), policies
+    )
+    e = workspace.experiment
+    full = dataclasses.replace(e.full, seeds=(0,))
+    e = dataclasses.replace(e, full=full, online=dataclasses.replace(e.online, **online))
+    workspace = Workspace(e)
+    corpus = build_corpus(workspace)
+    runs = {run.mixture_name: run for run in plan_full_runs(workspace, corpus, None)}
+    return workspace, corpus, runs
+
+
+def test_the_baselines_stand_beside_every_policy(tiny, wishes):
+    _, _, runs = planned(tiny, wishes, "dga")
+    assert list(runs) == ["natural", "uniform", "dga"]
+    assert runs["dga"].spec.tokens == runs["natural"].spec.tokens
+    assert all(run.measurement == runs["dga"].measurement for run in runs.values())
+
+
+def test_importance_is_the_share_of_wishes_nearest_to_each_domain(tiny, wishes):
+    _, _, runs = planned(tiny, wishes, "importance")
+    tokens = runs["importance"].spec.tokens
+    assert tokens["animals"] == sum(tokens.values())
+
+
+def test_a_steered_run_can_start_from_importance(tiny, wishes):
+    _, _, runs = planned(tiny, wishes, "dga", "importance", start="importance")
+    assert runs["dga"].spec.tokens == runs["importance"].spec.tokens
+
+
+def test_the_specialist_baseline_reads_what_steers_and_nothing_that_judges(tiny, wishes):
+    workspace, corpus, runs = planned(tiny, wishes, "specialist")
+    found = specialist_set(workspace, corpus)
+    assert runs["specialist"].spec.token_sets == {"specialist": found.tokens.digest}
+    (stream,) = found.tokens.windows(workspace.store)
+    text = corpus.tokenizer.decode(stream)
+    assert all(wish in text for wish in steering_texts(workspace, corpus, found))
+    judging = load_validation(workspace.store, "specialist", found.tokens.validation_digest)
+    first = corpus.tokenizer.decode(judging.input_ids[: judging.offsets[1]])
+    assert first not in text
+
+
+def test_a_domains_held_out_documents_can_be_the_specialist_set(tiny):
+    workspace = Workspace.open(tiny)
+    said = SpecialistSpec(domain="plants")
+    workspace = Workspace(dataclasses.replace(workspace.experiment, specialist=said))
+    corpus = build_corpus(workspace)
+    found = specialist_set(workspace, corpus)
+    texts = steering_texts(workspace, corpus, found)
+    assert texts
+    assert all("plants" in text for text in texts)
+    (trained,) = corpus.domains["plants"].windows(workspace.store)
+    stream = corpus.tokenizer.decode(trained)
+    assert not any(text in stream for text in texts)
+
+
+def test_judging_documents_that_a_domain_trains_on_are_told(tiny):
+    raw = tiny.parent / "raw" / "plants"
+    workspace = with_specialist(Workspace.open(tiny), str(raw))
+    with pytest.warns(MixtureWarning, match=r"documents that judge are in the training text of"):
+        specialist_set(workspace, build_corpus(workspace))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ('[specialist]\npath = "a"\ndomain = "b"', "a path or a domain, one of the two"),
+        ("[specialist]", "a path or a domain, one of the two"),
+        ('[specialist]\npath = "a"\njudging_fraction = 1.0', "between 0 and 1"),
+        ('[online]\nclip_by = "domain"', "'naive' where clip_by is 'domain'"),
+        ("[online]\ngroup_tokens = -1", "group_tokens must be >= 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tiny, said, message):
+    tiny.write_text(f"{tiny.read_text()}\n{said}\n")
+    with pytest.raises(MixtureError, match=message):
+        load_experiment(tiny)
+
+
+def test_a_policy_without_a_specialist_set_is_refused(tiny):
+    settings = tiny.read_text().replace("seeds = [0, 1]", 'seeds = [0]\nmixtures = ["dga"]')
+    tiny.write_text(settings)
+    with pytest.raises(MixtureError, match="specialist must be there for the full runs of dga"):
+        load_experiment(tiny)
+
+
+@pytest.mark.parametrize("name", ["dgaa", "proposal"])
+def test_an_unknown_policy_names_the_known_ones(tiny, wishes, name):
+    with pytest.raises(MixtureError, match="there is no policy"):
+        planned(tiny, wishes, name)
+
+
+def test_no_domain_can_be_called_like_the_specialist_set(tiny):
+    tiny.write_text(
+        tiny.read_text().replace('root = "raw"', 'root = "raw"\ndomains = ["specialist"]')
+    )
+    with pytest.raises(MixtureError, match="no domain can be called 'specialist'"):
+        load_experiment(tiny)
+
+
+def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wishes):
+    settings = (
+        tiny.read_text() + "\n[online.dga]\nupdate_steps = 5\n[online.doge]\nupdate_steps = 5\n"
+    )
+    tiny.write_text(settings)
+    arguments = ["run", "--experiment", str(tiny), "--specialist", str(wishes)]
+    arguments += ["--policy", "dga,importance,specialist,doge"]
+    first = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert first.exit_code == 0
+    for words in ("dga against natural: specialist loss", "figure:", "steering", "±"):
+        assert words in first.output
+    again = CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False)
+    found = json.loads(again.stdout)
+    assert found["n_trained"] == 0
+    assert len(found["full_runs"]) == 12
+    run = found["full_runs"]["dga seed 0"]
+    assert set(run["final_weights"]) == {"animals", "numbers", "plants"}
+    rows = query(
+        load_experiment(tiny).store_path,
+        "SELECT role, sum(flops) AS flops FROM cost GROUP BY role ORDER BY role",
+    ).to_dicts()
+    by_role = {row["role"]: row["flops"] for row in rows}
+    steered = [r["flops_steering"] for r in found["full_runs"].values() if "flops_steering" in r]
+    assert by_role["steering"] == pytest.approx(sum(steered))
+    assert len(steered) == 4
+
+
+@pytest.mark.parametrize(
+    "extra", [["--until", "data"], ["--mixtures", "natural"]], ids=["until", "mixtures"]
+)
+def test_options_that_contradict_a_policy_are_refused(tiny, wishes, extra):
+    arguments = ["run", "--experiment", str(tiny), "--specialist", str(wishes), "--policy", "dga"]
+    found = CliRunner().invoke(cli, [*arguments, *extra])
+    assert found.exit_code != 0
