@@ -8,6 +8,7 @@ from mixture_assets.core.run import ModelSpec
 from mixture_assets.core.units import bytes_text, flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Workspace, landed
 from mixture_assets.data.tokenizer import load_tokenizer
+from mixture_assets.policy_runs import has_policies_alone
 from mixture_assets.running import n_workers
 from mixture_assets.search import Search, method_of
 from mixture_assets.training.model import count_parameters
@@ -41,7 +42,7 @@ def estimate(workspace: Workspace) -> list[PlanRow]:
     method = method_of(e, first)
     labels = method.labels(problem)
     by_scale: dict[str, list[ProxyRun]] = {}
-    for run in method.plan(problem):
+    for run in [] if has_policies_alone(e) else method.plan(problem):
         scale = labels[run.digest].partition(" ")[0]
         by_scale.setdefault(scale, []).append(run)
     for scale, runs in by_scale.items():

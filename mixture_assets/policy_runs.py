@@ -11,6 +11,7 @@ from typing import Any
 from mixture_assets import pipeline
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.experiment_rules import POLICIES, check
 from mixture_assets.core.names import RESERVED, SPECIALIST, STEERING, nearest
 from mixture_assets.core.units import flops_text, seconds_text, tokens_text
@@ -79,6 +80,12 @@ def as_asked(workspace: Workspace, mixtures: Sequence[str], specialist: str) -> 
     found = Workspace(dataclasses.replace(workspace.experiment, full=full))
     check(found.experiment, "launchpad")
     return found
+
+
+def has_policies_alone(experiment: Experiment) -> bool:
+    """Whether an experiment's full runs are policies and baselines: there is nothing to search."""
+    mixtures = experiment.full.mixtures
+    return "proposal" not in mixtures and any(name in POLICIES for name in mixtures)
 
 
 def needs_proposal(workspace: Workspace, mixtures: Sequence[str]) -> bool:

@@ -166,3 +166,16 @@ def test_options_that_contradict_a_policy_are_refused(tiny, wishes, extra):
     arguments = ["run", "--experiment", str(tiny), "--specialist", str(wishes), "--policy", "dga"]
     found = CliRunner().invoke(cli, [*arguments, *extra])
     assert found.exit_code != 0
+
+
+def test_an_experiment_of_policies_alone_searches_nothing(tiny, wishes):
+    settings = tiny.read_text().replace(
+        "seeds = [0, 1]", 'seeds = [0]\nmixtures = ["natural", "importance"]'
+    )
+    tiny.write_text(f'{settings}\n[specialist]\npath = "{wishes}"\n')
+    planned_rows = CliRunner().invoke(cli, ["plan", "--experiment", str(tiny), "--json"])
+    assert [row["stage"] for row in json.loads(planned_rows.output)] == ["full runs"]
+    found = CliRunner().invoke(
+        cli, ["run", "--experiment", str(tiny), "--json"], catch_exceptions=False
+    )
+    assert set(json.loads(found.stdout)["full_runs"]) == {"natural seed 0", "importance seed 0"}

@@ -85,13 +85,19 @@ def _run_policies(
     seeds: Sequence[int],
     as_json: bool,
 ) -> None:
-    from mixture_assets import policy_runs, summaries
+    from mixture_assets import policy_runs
     from mixture_assets.specialist import with_specialist
 
     workspace = open_workspace(experiment)
     if specialist:
         workspace = with_specialist(workspace, specialist)
-    workspace = policy_runs.with_policies(workspace, policies)
+    _steer(policy_runs.with_policies(workspace, policies), seeds, as_json)
+
+
+def _steer(workspace: Any, seeds: Sequence[int], as_json: bool) -> None:
+    """Train full runs that need no search, and say what they came to."""
+    from mixture_assets import policy_runs, summaries
+
     summary = policy_runs.run_policies(
         workspace,
         say=say,
@@ -151,9 +157,12 @@ def _run(
     mixtures: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> None:
-    from mixture_assets import pipeline, running, summaries
+    from mixture_assets import pipeline, policy_runs, running, summaries
 
     workspace = open_workspace(experiment)
+    if policy_runs.has_policies_alone(workspace.experiment) and not mixtures:
+        _steer(workspace, seeds, as_json)
+        return
     if not as_json and not running.has_runs(workspace):
         from mixture_assets.estimate import estimate
 
