@@ -105,7 +105,7 @@ def write_clusters(
     _write_places(out_root, clustering, model)
     for row, terms in zip(clusters.values(), _terms(sample, hashes, clustering), strict=True):
         row["terms"] = terms
-    notes = [*clustering.notes, *_wordless(vectors)]
+    notes = [*clustering.notes, *_wordless(vectors), *_empty(counts)]
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     made = {"clusters": clusters, "domains": counts, "notes": notes, "libraries": versions}
     manifest = {**asked, **made, "complete": True}
@@ -255,6 +255,11 @@ def _wordless(vectors: NDArray[np.float32]) -> list[str]:
     if not n:
         return []
     return [f"{n:,} documents have no word of the sample; they count as alike"]
+
+
+def _empty(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    n = sum(row["n_empty"] for row in counts.values())
+    return [f"{n:,} empty documents are in no cluster"] if n else []
 
 
 def _cluster_by_content(

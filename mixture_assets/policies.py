@@ -6,10 +6,11 @@ dga, doge    steered: see methods.dga and methods.doge
 """
 
 import math
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.names import SPECIALIST
 from mixture_assets.core.problem import Problem
@@ -24,6 +25,7 @@ from mixture_assets.specialist import specialist_set, steering_texts, texts_at
 
 STEERED = ("dga", "doge")
 _SPECIALIST_SHARE = 0.5  # of a training batch: the specialist batch behind an update
+_FEW_UPDATES = 20  # docs/benchmarks.md: runs of fewer are hardly steered
 _LEAST_TOKENS = 512  # of that batch: fewer say too little
 
 
@@ -78,7 +80,8 @@ class Policies:
             return None
         e = self.workspace.experiment
         settings = dict(e.online.dga if name == "dga" else e.online.doge)
-        online_method(name, settings)  # a mistake is told before anything is trained
+        method = online_method(name, settings)  # a mistake is told before anything is trained
+        self._warn_of_few_updates(name, method.update_steps)
         default = max(_LEAST_TOKENS, round(_SPECIALIST_SHARE * e.training.batch_tokens))
         asked = e.online.specialist_tokens or default
         return OnlineSpec(
@@ -93,6 +96,19 @@ class Policies:
             most_tokens=self._most_tokens(),
             basis=self._basis(),
         )
+
+    def _warn_of_few_updates(self, name: str, update_steps: int) -> None:
+        e = self.workspace.experiment
+        n_steps = math.ceil(e.full.budget_tokens / e.training.batch_tokens)
+        n_updates = (n_steps - 1) // update_steps
+        if n_updates < _FEW_UPDATES:
+            warnings.warn(
+                f"{name!r} updates its weights {n_updates} times in {n_steps:,} steps, so they "
+                f"will hardly move; [online.{name}] update_steps = "
+                f"{max(1, n_steps // (2 * _FEW_UPDATES))} would update them more often",
+                MixtureWarning,
+                stacklevel=2,
+            )
 
     def _importance(self) -> Mixture:
         assert self.specialist is not None

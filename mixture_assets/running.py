@@ -109,8 +109,9 @@ def result_of(workspace: Workspace, run: PlannedRun) -> dict[str, Any] | None:
 
 
 def known_runs(workspace: Workspace, run_ids: Sequence[str]) -> list[PlannedRun]:
-    """Runs that have a folder, as they were planned first."""
-    headers = [RunFolder(workspace.store, run_id).spec() for run_id in run_ids]
+    """Those of some runs that have a folder, as they were planned first."""
+    folders = [RunFolder(workspace.store, run_id) for run_id in run_ids]
+    headers = [folder.spec() for folder in folders if folder.spec_path.exists()]
     return [
         PlannedRun(
             spec=RunSpec.from_json(h["spec"]),

@@ -179,8 +179,9 @@ def test_small_clusters_are_dissolved_with_a_note(made, tmp_path):
     manifest = write_clusters(folder / "raw", tmp_path / "out", options)
     assert min(row["n_documents"] for row in manifest["clusters"].values()) >= 20
     assert sum(row["n_documents"] for row in manifest["clusters"].values()) == 241
-    (note,) = manifest["notes"]
+    (note, empty) = manifest["notes"]
     assert "clusters of fewer than 20 documents were dissolved: " in note
+    assert empty == "2 empty documents are in no cluster"
 
 
 def test_what_cannot_be_clustered_is_one_sentence(made, tmp_path):

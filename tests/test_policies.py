@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 
 import pytest
@@ -17,6 +18,7 @@ from mixture_assets.plans import plan_full_runs
 from mixture_assets.specialist import specialist_set, steering_texts, with_specialist
 from mixture_assets.store.query import query
 
+OFTEN = {"update_steps": 1}  # fewer than 20 updates in a run are warned of
 ANIMALS = "cat dog horse mouse bird fish runs sleeps eats jumps slowly quickly".split()
 
 
@@ -37,6 +39,7 @@ def planned(path, folder, *policies, **online):
     )
     e = workspace.experiment
     full = dataclasses.replace(e.full, seeds=(0,))
+    online = {"dga": OFTEN, "doge": OFTEN} | online
     e = dataclasses.replace(e, full=full, online=dataclasses.replace(e.online, **online))
     workspace = Workspace(e)
     corpus = build_corpus(workspace)
@@ -124,6 +127,14 @@ def test_an_unknown_policy_names_the_known_ones(tiny, wishes, name):
         planned(tiny, wishes, name)
 
 
+def test_a_run_that_is_hardly_steered_is_warned_of(tiny, wishes):
+    _, _, runs = planned(tiny, wishes, "dga")
+    spec = runs["dga"].spec
+    n_steps = math.ceil(spec.budget_tokens / spec.training.batch_tokens)
+    with pytest.warns(MixtureWarning, match=rf"'dga' updates .* {(n_steps - 1) // 9} times in"):
+        planned(tiny, wishes, "dga", dga={"update_steps": 9})
+
+
 def test_no_domain_can_be_called_like_the_specialist_set(tiny):
     tiny.write_text(
         tiny.read_text().replace('root = "raw"', 'root = "raw"\ndomains = ["specialist"]')
@@ -134,7 +145,7 @@ def test_no_domain_can_be_called_like_the_specialist_set(tiny):
 
 def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wishes):
     settings = (
-        tiny.read_text() + "\n[online.dga]\nupdate_steps = 5\n[online.doge]\nupdate_steps = 5\n"
+        tiny.read_text() + "\n[online.dga]\nupdate_steps = 1\n[online.doge]\nupdate_steps = 1\n"
     )
     tiny.write_text(settings)
     arguments = ["run", "--experiment", str(tiny), "--specialist", str(wishes)]

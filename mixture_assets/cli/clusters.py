@@ -55,6 +55,4 @@ def cluster(
     print_table(*cluster_table(manifest))
     for note in manifest["notes"]:
         click.echo(f"note: {note}")
-    if n_empty := sum(counts["n_empty"] for counts in manifest["domains"].values()):
-        click.echo(f"note: {n_empty:,} empty documents are in no cluster")
     say(f'next: an experiment with [data] root = "{out}"')

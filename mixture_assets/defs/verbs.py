@@ -3,12 +3,15 @@
 Put verbs here that ask. Steps that make something are assets; `gc` is the one that removes.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import dagster as dg
 from pydantic import Field
 
 from mixture_assets import calibration as predicted
-from mixture_assets import doctor as examination
 from mixture_assets import (
+    clusters,
     estimate,
     garbage,
     handover,
@@ -17,6 +20,7 @@ from mixture_assets import (
     reasons,
     summaries,
 )
+from mixture_assets import doctor as examination
 from mixture_assets.core.units import bytes_text
 from mixture_assets.corpus import build_corpus
 from mixture_assets.defs.desk import desk, listed, named_file
@@ -96,7 +100,7 @@ def propose(lab: Lab) -> Metadata:
     return {
         "proposal_id": proposal_id,
         "weights": table(*summaries.weight_table(proposal)),
-        "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in proposal.notes) or "none"),
+        "notes": _bullets(proposal.notes),
     }
 
 
@@ -245,6 +249,42 @@ def doctor(lab: Lab) -> Metadata:
     }
 
 
+class Cluster(dg.Config):
+    """What `mixture cluster` is told."""
+
+    root: str = Field(description="Raw text: a folder or URL with one folder per domain.")
+    out: str = Field(description="Gets one folder per cluster: the [data] root of an experiment.")
+    clusters: int = Field(ge=1, description="At most so many.")
+    embedding: str = Field(
+        default="tfidf",
+        description="Or proxy:RUN, model2vec:FOLDER, sentence-transformers:FOLDER.",
+    )
+    least: int = Field(
+        default=20, ge=1, description="Documents; a smaller cluster goes to the nearest other one."
+    )
+    text_field: str = Field(default="text", description="Field that holds the text.")
+    seed: int = Field(default=0, ge=0, description="Of the embedding and the clusters.")
+
+
+@desk
+def cluster(config: Cluster) -> Metadata:
+    """Make domains of documents that are alike, in a folder. As `mixture cluster`."""
+    options = clusters.ClusterOptions(
+        n_clusters=config.clusters,
+        least_documents=config.least,
+        seed=config.seed,
+        text_field=config.text_field,
+    )
+    manifest = clusters.write_clusters(
+        config.root, Path(config.out).expanduser(), options, embedding=config.embedding
+    )
+    return {
+        "n_clusters": len(manifest["clusters"]),
+        "clusters": table(*clusters.cluster_table(manifest)),
+        "notes": _bullets(manifest["notes"]),
+    }
+
+
 class Gc(dg.Config):
     """What `mixture gc` is told."""
 
@@ -274,8 +314,12 @@ def gc(config: Gc, lab: Lab) -> Metadata:
     }
 
 
+def _bullets(notes: Sequence[str]) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md("\n".join(f"- {note}" for note in notes) or "none")
+
+
 verbs = [
     *(query, status, plan, propose, refit_prices),
     *(history, calibration, why, diff, export),
-    *(doctor, gc),
+    *(doctor, cluster, gc),
 ]

@@ -18,10 +18,11 @@ Differs from the source:
     so an aligned domain must gain. The source's listing is said to print "-", which contradicts
     that; the later GRAPE prints "+".
 
-    No public code and no published constants: eta = 1.5 and 100 steps are GRAPE's, with its
-    clipping at norm 1 and its exponent without the learning rate. The floor is ours. Alignments
-    may be those of the training step's own batch (gradients clipped together), where the source
-    draws one batch for each domain.
+    No public code and no published constants: 100 steps are GRAPE's, with its clipping at norm 1
+    and its exponent without the learning rate; eta = 5 is the value of a sweep (GRAPE's is 1.5;
+    docs/benchmarks.md, "Steered runs against static ones"). The floor is ours. Alignments may be
+    those of the training step's own batch (gradients clipped together), where the source draws
+    one batch for each domain.
 """
 
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class DGA:
         See the module.
     """
 
-    eta: float = 1.5  # on gradients clipped to norm 1; 0: weights stay
+    eta: float = 5.0  # on gradients clipped to norm 1; 0: weights stay
     ema: float = 0.1  # weight of the newest iterate in the average; 1: no average
     update_steps: int = 100  # training steps from one update to the next
     floor: float = 0.01  # share of the tokens that is drawn uniformly over domains

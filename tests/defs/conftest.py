@@ -77,10 +77,10 @@ class Graph:
         key = dg.AssetKey(asset)
         return len(self.instance.fetch_materializations(key, limit=1000).records)
 
-    def copy(self, target: Path) -> "Graph":
-        """The same instance on a copy of the store, to be broken."""
+    def copy(self, target: Path, instance: dg.DagsterInstance) -> "Graph":
+        """A copy of the store, to be broken, with an instance of its own."""
         shutil.copytree(self.experiment.parent, target)
-        return Graph(self.instance, target / self.experiment.name)
+        return Graph(instance, target / self.experiment.name)
 
 
 @pytest.fixture
@@ -102,9 +102,12 @@ def graph(tiny_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture
-def broken(graph: Graph, tmp_path: Path) -> Graph:
-    """A private copy of the finished store."""
-    return graph.copy(tmp_path / "copy")
+def broken(graph: Graph, tmp_path: Path) -> Iterator[Graph]:
+    """A private copy of the finished store, and of all that Dagster knows of it."""
+    home = tmp_path / "home"
+    shutil.copytree(graph.instance.root_directory, home)
+    with dg.instance_for_test(temp_dir=str(home)) as instance:
+        yield graph.copy(tmp_path / "copy", instance)
 
 
 @pytest.fixture

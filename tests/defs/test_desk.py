@@ -136,7 +136,7 @@ def test_every_setting_has_a_description():
             assert field.description, f"{verb.name}: {name}"
         with_settings += [verb.name.removeprefix("desk_")] if fields else []
     expected = {"query", "history", "why", "diff", "gc", "ddo", "laws", "extrapolate"}
-    expected |= {"export", "next", "propose_from_runs"}
+    expected |= {"cluster", "export", "next", "propose_from_runs"}
     assert set(with_settings) == expected
 
 
@@ -208,6 +208,19 @@ def test_weights_are_exported_as_by_the_command(graph):
     options = ("--format", "toml", "--experiment", str(graph.experiment))
     assert found["text"] == told("export", *options)["text"]
     assert found["notes"] == "none"
+
+
+def test_clusters_are_made_as_by_the_command(graph, tmp_path):
+    raw = str(graph.experiment.parent / "raw")
+    config = {"root": raw, "out": str(tmp_path / "desk"), "clusters": 3, "least": 2}
+    found = answer("cluster", graph.experiment, config)
+    options = ("--root", raw, "--out", str(tmp_path / "command"), "--clusters", "3", "--least", "2")
+    made = told("cluster", *options)["clusters"]
+    rows = cells(found["clusters"])[2:]
+    assert [row[:2] for row in rows] == [
+        [name, f"{made[name]['n_documents']:,}"] for name in sorted(made)
+    ]
+    assert {p.name for p in (tmp_path / "desk").iterdir() if p.is_dir()} == set(made)
 
 
 def test_history_has_every_domain_of_the_proposal(graph):

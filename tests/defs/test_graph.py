@@ -84,15 +84,14 @@ def test_the_report_and_the_weights_are_files(graph):
     assert set(weights) == set(DOMAINS)
 
 
-def test_a_second_materialization_trains_nothing(graph, tmp_path):
-    again = graph.copy(tmp_path / "again")
-    before, events = result_times(again.store), graph.n_events("proxy_trial")
+def test_a_second_materialization_trains_nothing(broken):
+    before, events = result_times(broken.store), broken.n_events("proxy_trial")
     assert len(before) == N_PROXIES + N_FULL
-    assert again.run().success
-    assert result_times(again.store) == before
-    assert again.metadata("proxy_runs")["n_trained"] == 0
-    assert again.metadata("full_run")["n_trained"] == 0
-    assert graph.n_events("proxy_trial") == events
+    assert broken.run().success
+    assert result_times(broken.store) == before
+    assert broken.metadata("proxy_runs")["n_trained"] == 0
+    assert broken.metadata("full_run")["n_trained"] == 0
+    assert broken.n_events("proxy_trial") == events
 
 
 def test_a_retry_trains_only_the_runs_that_are_missing(broken):

@@ -1,4 +1,4 @@
-"""Write examples/specialist: pieces of this package's own source, as text to be good at."""
+"""Write examples/specialist again: pieces of this package's own source, as text to be good at."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ def main() -> None:
     """One piece from the middle of each of the longest modules."""
     root = Path(__file__).parents[1]
     modules = sorted((root / "mixture_assets").rglob("*.py"), key=lambda p: -p.stat().st_size)
-    folder = Path(__file__).parent / "specialist"
+    folder = root / "examples" / "specialist"
     folder.mkdir(exist_ok=True)
     with open(folder / "python.jsonl", "w", encoding="utf-8") as file:
         for path in modules[:PIECES]:
