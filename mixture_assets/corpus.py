@@ -11,7 +11,7 @@ from mixture_assets import quarantine
 from mixture_assets.arrivals import Arrivals, Say, await_landing, not_settled, survey
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.names import validate_domain
+from mixture_assets.core.names import RESERVED, validate_domain
 from mixture_assets.data.audit import DomainAudit, audit_domain
 from mixture_assets.data.datasets_source import land_dataset
 from mixture_assets.data.harvest import harvest
@@ -100,6 +100,12 @@ def discover_shards(workspace: Workspace, *, say: Say | None = None) -> dict[str
         found |= discover(root, cache=cache, domains=names, refuse=refuse)
     if data.datasets:
         found |= _fetched_shards(workspace, cache)
+    for name in RESERVED:  # its losses would not count towards the objective
+        if name in found:
+            raise MixtureError(
+                f"no domain can be called {name!r}: that is the specialist set",
+                hint="rename its folder",
+            )
     quarantine.require_two(workspace, found, awaited)
     return dict(sorted(found.items()))
 

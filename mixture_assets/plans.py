@@ -9,7 +9,7 @@ from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.names import SPECIALIST, nearest
 from mixture_assets.core.problem import Problem, Proposal, ProxyRun
-from mixture_assets.core.run import Measurement, ModelSpec, RunSpec
+from mixture_assets.core.run import Measurement, ModelSpec, RunSpec, TrainingSpec
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.methods.baselines import Natural, Uniform
@@ -25,7 +25,7 @@ class PlannedRun:
 
     spec: RunSpec
     measurement: Measurement
-    purpose: str  # 'proxy' or 'full'
+    purpose: str  # 'proxy', 'full', or of a selection: 'base', 'selector', 'finetune'
     label: str
     scale: str = ""
     mixture_name: str = ""
@@ -102,7 +102,7 @@ class Requests:
     def spec(self, run: ProxyRun) -> RunSpec:
         """A request, with everything else that its weights depend on."""
         e = self.workspace.experiment
-        return _spec(
+        return run_spec(
             self.workspace, self.corpus, run.tokens, run.seed, e.proxy_model or e.model, self.drawn
         )
 
@@ -189,7 +189,7 @@ def _full_runs(
     for name in (n for n in e.full.mixtures if n in known):
         tokens = known[name].split(e.full.budget_tokens)
         for seed in e.full.seeds:
-            spec = _spec(workspace, corpus, tokens, seed, e.model, drawn)
+            spec = run_spec(workspace, corpus, tokens, seed, e.model, drawn)
             spec = dataclasses.replace(spec, online=policies.online(name))
             label = f"{name} seed {seed}"
             planned.append(PlannedRun(spec, measurement, "full", label, "full", name))
@@ -222,15 +222,17 @@ def baselines(workspace: Workspace, corpus: Corpus) -> dict[str, Mixture]:
     return known
 
 
-def _spec(
+def run_spec(
     workspace: Workspace,
     corpus: Corpus,
     tokens: Mapping[str, int],
     seed: int,
     model: ModelSpec,
     drawn: Mapping[str, DomainTokens],
+    training: TrainingSpec | None = None,
 ) -> RunSpec:
-    training = workspace.experiment.training
+    """A run of an experiment: tokens by name, and what each name draws from."""
+    training = training or workspace.experiment.training
     return RunSpec(
         tokens=dict(sorted((drawn[name].domain, n) for name, n in tokens.items())),
         seed=seed,

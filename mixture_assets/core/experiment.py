@@ -121,6 +121,37 @@ class OnlineSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelectionSpec:
+    """What is chosen from which pool, by what, and how it is found out whether that pays.
+
+    Every model is first trained on the natural mixture of the domains for `base_tokens`, or is
+    a folder named in `base`; then it goes on from there on each subset.
+    """
+
+    pool: str = ""  # folder, file or URL of documents to choose from; empty: the domains' own
+    domains: tuple[str, ...] = ()  # without a pool: the domains whose documents it is; empty: all
+    pool_tokens: int = 0  # a sample of so many; 0: the whole pool
+    methods: tuple[str, ...] = ("random", "bm25", "embedding", "perplexity", "gradient")
+    shares: tuple[float, ...] = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)  # of the pool's tokens
+    pilot_shares: tuple[float, ...] = (0.025, 0.05, 0.1)  # trained first, to predict the others
+    seeds: tuple[int, ...] = (0, 1, 2)
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)  # empty: [model], as 'model'
+    selector: str = ""  # which of the models scores; empty: the first by name
+    base_tokens: int = 1_000_000
+    base: Mapping[str, str] = field(default_factory=dict)  # model -> folder to go on from
+    learning_rate: float = 0.0  # of going on; 0: as [training]
+    batch_tokens: int = 0  # likewise
+    lora_rank: int = 0  # 0: all weights are trained
+    embedding: str = "tfidf"
+    order: Literal["middle", "lowest", "highest"] = "middle"  # of perplexities
+    dimensions: int = 8192  # of projected gradients
+    reference_epochs: int = 25  # of the selector over the documents that steer: perplexity
+    warmup_share: float = 0.05  # of the pool, at random: gradient
+    warmup_epochs: int = 4  # each leaves a snapshot
+    tasks: int = 1  # that one scoring of the pool serves
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComputeSpec:
     """How many training processes run at a time on this machine."""
 
@@ -148,6 +179,7 @@ class Experiment:
     compute: ComputeSpec = field(default_factory=ComputeSpec)
     specialist: SpecialistSpec | None = None
     online: OnlineSettings = field(default_factory=OnlineSettings)
+    selection: SelectionSpec | None = None
 
     @property
     def store_path(self) -> Path:

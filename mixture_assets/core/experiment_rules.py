@@ -24,6 +24,7 @@ _MOST_BYTES = 10**12
 _MOST_PARAMETERS = 10**13
 _MOST_SEEDS = 100
 POLICIES = ("importance", "specialist", "dga", "doge")  # full runs that need a specialist set
+SELECTORS = ("random", "bm25", "embedding", "perplexity", "gradient")
 _MIXTURES = ("natural", "uniform", "proposal", "custom", *POLICIES)
 
 
@@ -46,6 +47,7 @@ def _rules(e: "Experiment") -> Iterator[Rule]:
     yield from _proxy_rules(e)
     yield from _full_rules(e)
     yield from _specialist_rules(e)
+    yield from _selection_rules(e)
     yield from _training_rules(e)
     yield from _model_rules(e.model, "model", e.training.batch_tokens)
     yield from _model_rules(e.proxy_model or e.model, "proxy_model", e.training.batch_tokens)
@@ -122,6 +124,42 @@ def _specialist_rules(e: "Experiment") -> Iterator[Rule]:
     yield 0 <= online.clip_norm <= 1e9, "online: clip_norm", ">= 0 and <= 1e9"
     is_known = online.clip_by == "training" or online.alignment == "naive"
     yield is_known, "online: alignment", "'naive' where clip_by is 'domain'"
+
+
+def _selection_rules(e: "Experiment") -> Iterator[Rule]:
+    s = e.selection
+    if s is None:
+        return
+    yield e.specialist is not None, "specialist", "there: selection is towards its documents"
+    yield not (s.pool and s.domains), "selection: domains", "left out where there is a pool"
+    yield 0 <= s.pool_tokens <= _MOST_TOKENS, "selection: pool_tokens", ">= 0 and <= 1e15"
+    known = set(s.methods) <= set(SELECTORS)
+    yield known, "selection: methods", f"of {', '.join(SELECTORS)}"
+    is_distinct = len(set(s.methods)) == len(s.methods) > 0
+    yield is_distinct, "selection: methods", "at least one, and different"
+    yield "random" in s.methods, "selection: methods", "with 'random' among them: the baseline"
+    for key, shares in (("shares", s.shares), ("pilot_shares", s.pilot_shares)):
+        is_growing = list(shares) == sorted(set(shares)) and len(shares) > 0
+        yield is_growing, f"selection: {key}", "growing, at least one"
+        yield 0 < min(shares, default=1), f"selection: {key}", "> 0"
+        yield max(shares, default=1) <= 1, f"selection: {key}", "<= 1: the whole pool"
+    yield set(s.pilot_shares) <= set(s.shares), "selection: pilot_shares", "some of the shares"
+    yield from _seed_rules(s.seeds, "selection: seeds")
+    names = s.models or {"model": e.model}
+    yield not s.selector or s.selector in names, "selection: selector", f"of {', '.join(names)}"
+    yield set(s.base) <= set(names), "selection: base", f"for models of {', '.join(names)}"
+    yield 0 < s.base_tokens <= _MOST_TOKENS, "selection: base_tokens", "> 0 and <= 1e15"
+    yield 0 <= s.learning_rate <= 100, "selection: learning_rate", ">= 0 and <= 100"
+    yield 0 <= s.batch_tokens <= 10**9, "selection: batch_tokens", ">= 0 and <= a billion"
+    yield 0 <= s.lora_rank <= 10**4, "selection: lora_rank", ">= 0 and <= 10,000"
+    yield 1 <= s.dimensions <= 1 << 20, "selection: dimensions", "from 1 to 2^20"
+    yield 1 <= s.reference_epochs <= 1000, "selection: reference_epochs", "from 1 to 1000"
+    yield 1 <= s.warmup_epochs <= 100, "selection: warmup_epochs", "from 1 to 100"
+    yield 0 < s.warmup_share <= 1, "selection: warmup_share", "> 0 and <= 1"
+    yield 1 <= s.tasks <= 10**6, "selection: tasks", "from 1 to a million"
+    for name, model in s.models.items():
+        batch = s.batch_tokens or e.training.batch_tokens
+        yield from _model_rules(model, f"selection: models: {name}", batch)
 
 
 def _seed_rules(seeds: tuple[int, ...], key: str) -> Iterator[Rule]:

@@ -14,6 +14,8 @@ _DOMAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}")
 # trained on by its own baseline, and those that steer.
 SPECIALIST, STEERING = "specialist", "specialist_steering"
 RESERVED = (SPECIALIST, STEERING)
+# Documents to choose from, and those that were chosen, where token sets have a domain.
+POOL, SELECTED = "selection_pool", "selection"
 
 
 def validate_domain(name: str, where: str = "", *, noun: str = "domain name") -> str:

@@ -10,11 +10,18 @@ from PIL import Image
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.report.draw import draw
 from mixture_assets.report.figures import FigureData
+from mixture_assets.report.selection_figures import (
+    OverlapFigure,
+    UtilityFigure,
+    draw_overlap,
+    draw_utility,
+)
 from mixture_assets.report.style import FAINT, INK, MUTED, PALETTE, PAPER, STYLE
 from mixture_assets.report.swarm_draw import draw_swarm
 from mixture_assets.report.swarm_figures import SwarmFigure
 from mixture_assets.report.weight_path import WeightPath, draw_weight_path
 
+AnyFigure = FigureData | SwarmFigure | WeightPath | UtilityFigure | OverlapFigure
 SMALL_BYTES = 60_000  # what Dagster's page shows as embedded Markdown without complaint
 
 _DPI = 160
@@ -28,7 +35,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", FAINT: "faint", PAPER: "paper"} | {
 _COLOUR = re.compile("|".join(_VARIABLES), re.IGNORECASE)
 
 
-def small_png(data: FigureData | SwarmFigure | WeightPath) -> bytes:
+def small_png(data: AnyFigure) -> bytes:
     """A PNG of less than SMALL_BYTES, whatever it costs in sharpness."""
     with matplotlib.rc_context(STYLE):
         figure = _laid_out(data)
@@ -49,18 +56,23 @@ def page_images(data: FigureData, name: str) -> tuple[str, bytes]:
         return _inline_svg(figure, name), _png(figure, _DPI)
 
 
-def png(data: SwarmFigure) -> bytes:
+def png(data: SwarmFigure | UtilityFigure | OverlapFigure) -> bytes:
     """A figure as a PNG as sharp as the report's, with all its colours."""
     with matplotlib.rc_context(STYLE):
         return _saved(_laid_out(data), "png", _DPI, {"Software": None})
 
 
-def _laid_out(data: FigureData | SwarmFigure | WeightPath) -> Figure:
+def _laid_out(data: AnyFigure) -> Figure:
     """Drawn, and placed once for all formats: placing takes longer than saving."""
-    if isinstance(data, WeightPath):
-        figure = draw_weight_path(data)
-    else:
-        figure = draw_swarm(data) if isinstance(data, SwarmFigure) else draw(data)
+    match data:
+        case WeightPath():
+            figure = draw_weight_path(data)
+        case UtilityFigure():
+            figure = draw_utility(data)
+        case OverlapFigure():
+            figure = draw_overlap(data)
+        case _:
+            figure = draw_swarm(data) if isinstance(data, SwarmFigure) else draw(data)
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.execute(figure)

@@ -1,0 +1,118 @@
+"""The score sets of an experiment's selection: each method's selector, and what it cost."""
+
+from dataclasses import dataclass
+
+from mixture_assets.core.names import STEERING
+from mixture_assets.data.document_sample import sample_texts
+from mixture_assets.data.validation import validation_path
+from mixture_assets.embeddings import learn
+from mixture_assets.methods.embedding import Embedding
+from mixture_assets.plans import PlannedRun
+from mixture_assets.pools import Selection, Starts
+from mixture_assets.selection.choose import choose
+from mixture_assets.selection.documents import Documents, Pool
+from mixture_assets.selection.scores import ScoreSet, write_scores
+from mixture_assets.selection.selector import Selector
+from mixture_assets.specialist import steering_texts
+from mixture_assets.store.runs import RunFolder
+
+_WARMUP_SEED = 1 << 31  # a random choice that no fine-tuning seed makes too
+_SAMPLE_CHARS = 20_000  # of each document
+_SAMPLE_DOCUMENTS = 20_000  # of the pool, that TF-IDF is learned from
+
+
+@dataclass(frozen=True)
+class SelectorRuns:
+    """Runs that selectors score with; None where no method needs one."""
+
+    reference: PlannedRun | None
+    warmup: PlannedRun | None
+
+    @property
+    def planned(self) -> list[PlannedRun]:
+        """Those that there are."""
+        return [run for run in (self.reference, self.warmup) if run is not None]
+
+
+def score_set(
+    selection: Selection, method: str, seed: int, starts: Starts, runs: SelectorRuns
+) -> ScoreSet:
+    """The scores of one method over the pool, made unless they are there.
+
+    Args:
+        selection: What is chosen from.
+        method: A name in `[selection] methods`.
+        seed: Of 'random'; the other methods score alike in every seed.
+        starts: Models that runs go on from.
+        runs: Finished runs that selectors score with.
+    """
+    store = selection.workspace.store
+    pool = Pool(selection.pool.paths(store), selection.corpus.tokenizer)
+    name = selection.specialist.steering
+    steering = Documents.read(validation_path(store, STEERING, name))
+    selector = _selector(selection, method, seed, starts, runs, pool)
+    return write_scores(store, selector, pool, steering, name)
+
+
+def selector_runs(selection: Selection, starts: Starts) -> SelectorRuns:
+    """The runs that the experiment's methods score with, before they are trained."""
+    methods = selection.spec.methods
+    reference = selection.reference_run(starts) if "perplexity" in methods else None
+    warmup = None
+    if "gradient" in methods:
+        none = SelectorRuns(None, None)
+        order = score_set(selection, "random", _WARMUP_SEED, starts, none)
+        warmup = selection.warmup_run(starts, choose(order, selection.spec.warmup_share).doc_ids)
+    return SelectorRuns(reference, warmup)
+
+
+def _selector(
+    selection: Selection,
+    method: str,
+    seed: int,
+    starts: Starts,
+    runs: SelectorRuns,
+    pool: Pool,
+) -> Selector:
+    """Libraries are loaded where they are needed: a random order needs none."""
+    if method == "random":
+        from mixture_assets.selection.random_order import RandomOrder
+
+        return RandomOrder(seed)
+    if method == "bm25":
+        from mixture_assets.selection.bm25 import Bm25
+
+        return Bm25()
+    if method == "embedding":
+        from mixture_assets.selection.embedding import MeanCosine
+
+        return MeanCosine(_embedding(selection, pool))
+    store = selection.workspace.store
+    if method == "perplexity":
+        from mixture_assets.selection.perplexity import Perplexity
+
+        assert runs.reference is not None
+        folder = RunFolder(store, runs.reference.run_id).model_path
+        return Perplexity(folder, order=selection.spec.order)
+    from mixture_assets.selection.gradient import Gradient
+
+    assert runs.warmup is not None
+    base = store / "models" / starts[selection.selector][0]
+    folders = sorted((RunFolder(store, runs.warmup.run_id).path / "snapshots").iterdir())
+    return Gradient([(base, folder) for folder in folders], dimensions=selection.spec.dimensions)
+
+
+def _embedding(selection: Selection, pool: Pool) -> Embedding:
+    """The experiment's embedding; TF-IDF is learned from a sample of the pool and what steers."""
+    name, store = selection.spec.embedding, selection.workspace.store
+    if name != "tfidf":
+        return learn(name, [], store=store)
+    texts = (
+        text.decode("utf-8", "replace")
+        for shard in sorted(pool.shards)
+        for documents in pool.pieces(shard)
+        for text in pool.texts(documents)
+    )
+    sample = sample_texts(texts, _SAMPLE_DOCUMENTS, seed=0, chars=_SAMPLE_CHARS)
+    steering = steering_texts(selection.workspace, selection.corpus, selection.specialist)
+    return learn(name, [*sample.values(), *steering], store=store)

@@ -1,0 +1,177 @@
+"""A sweep of selections: what is scored, what is trained, and what is predicted in between.
+
+The order is base runs, selector runs, scores, pilot, prediction, all other runs: what the planner
+says of the pilot is on record before the first run that it speaks of has begun.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mixture_assets import pipeline
+from mixture_assets.core.digest import digest
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.corpus import Corpus, Workspace
+from mixture_assets.data.token_store import DomainTokens
+from mixture_assets.plans import PlannedRun
+from mixture_assets.pools import Selection, Starts
+from mixture_assets.running import missing_runs, train
+from mixture_assets.scoring import SelectorRuns, score_set, selector_runs
+from mixture_assets.selection.choose import choose
+from mixture_assets.selection.points import Point
+from mixture_assets.selection.scores import ScoreSet
+from mixture_assets.selection_points import Cell, ScoreSets, points, untrained
+
+Say = Callable[[str], None]
+OnSettled = Callable[[PlannedRun], None]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A selection whose pool is scored."""
+
+    selection: Selection
+    base: Mapping[str, PlannedRun]  # by model
+    starts: Starts
+    runs: SelectorRuns
+    sets: ScoreSets
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A scored pool, and the runs on its subsets."""
+
+    scored: Scored
+    cells: Sequence[Cell]
+
+    @property
+    def planned(self) -> list[PlannedRun]:
+        """Every run once: methods that choose the same documents share it; longest first."""
+        runs = {cell.run.run_id: cell.run for cell in self.cells}
+        return sorted(runs.values(), key=lambda r: (-r.spec.budget_tokens, r.run_id))
+
+    @property
+    def pilot(self) -> list[PlannedRun]:
+        """The runs that predictions are made from."""
+        shares = self.scored.selection.spec.pilot_shares
+        return self.with_shares([s for s in shares])
+
+    def with_shares(self, shares: Sequence[float]) -> list[PlannedRun]:
+        """The runs of some shares."""
+        asked = {cell.run.run_id for cell in self.cells if cell.share in shares}
+        return [run for run in self.planned if run.run_id in asked]
+
+    @property
+    def points(self) -> dict[str, list[Point]]:
+        """Points of every model, of the runs that are done."""
+        s = self.scored
+        return points(s.selection, self.cells, s.sets, s.runs, s.base)
+
+    @property
+    def untrained(self) -> dict[str, float]:
+        """Performance of every model before it goes on."""
+        return untrained(self.scored.selection, self.scored.base)
+
+
+def select(
+    workspace: Workspace, corpus: Corpus, *, say: Say = print, on_settled: OnSettled | None = None
+) -> Scored:
+    """Train what is scored with, and score the pool by every method; finished parts are kept."""
+    selection = Selection.of(workspace, corpus)
+    pool = selection.pool
+    say(
+        f"pool: {pool.n_documents:,} documents, {pool.n_tokens:,} tokens; left out: "
+        f"{pool.n_leaked:,} of the specialist set, {pool.n_held_out:,} held out, "
+        f"{pool.n_repeated:,} repeats, {pool.n_beyond:,} beyond pool_tokens"
+    )
+    base = {run.scale: run for run in selection.base_runs()}
+    _train(workspace, list(base.values()), "base models", say, on_settled)
+    starts = selection.starts()
+    runs = selector_runs(selection, starts)
+    _train(workspace, runs.planned, "models to score with", say, on_settled)
+    sets: dict[tuple[str, int], ScoreSet] = {}
+    for method in selection.spec.methods:
+        for seed in selection.spec.seeds if method == "random" else selection.spec.seeds[:1]:
+            found = sets[method, seed] = score_set(selection, method, seed, starts, runs)
+            say(f"scored by {method}: {found.n_documents:,} documents, {found.seconds:.1f} s")
+        first = sets[method, selection.spec.seeds[0]]
+        for seed in selection.spec.seeds[1:]:
+            sets.setdefault((method, seed), first)
+    return Scored(selection, base, starts, runs, sets)
+
+
+def plan_sweep(scored: Scored) -> Sweep:
+    """Every cell with its run: methods, shares, models, seeds."""
+    selection, spec = scored.selection, scored.selection.spec
+    cells, subsets = [], {}
+    for method in spec.methods:
+        for seed in spec.seeds:
+            for share in spec.shares:
+                key = (scored.sets[method, seed].digest, share)
+                if key not in subsets:
+                    subsets[key] = _subset(selection, scored.sets[method, seed], share)
+                tokens, doc_ids = subsets[key]
+                for model in sorted(selection.models):
+                    label = f"{method} {100 * share:g} % {model} seed {seed}"
+                    run = selection.finetune_run(
+                        scored.starts, model, tokens, seed=seed, label=label, method=method
+                    )
+                    cells.append(Cell(method, share, model, seed, run, doc_ids))
+    return Sweep(scored, _one_name(cells))
+
+
+def train_sweep(
+    sweep: Sweep,
+    runs: Sequence[PlannedRun],
+    *,
+    say: Say = print,
+    on_settled: OnSettled | None = None,
+) -> None:
+    """Train some runs of a sweep, and put on the ledger what they cost."""
+    workspace = sweep.scored.selection.workspace
+    _train(workspace, runs, "runs on subsets", say, on_settled)
+    name = decision_of(sweep)
+    pipeline.record_costs(workspace, name, runs, "finetune")
+    pipeline.record_costs(workspace, name, list(sweep.scored.base.values()), "base")
+    pipeline.record_costs(workspace, name, sweep.scored.runs.planned, "selector")
+
+
+def decision_of(sweep: Sweep) -> str:
+    """Under which name the store has what a sweep came to."""
+    name = sweep.scored.selection.workspace.experiment.name
+    return digest([name, "selection", sorted(r.run_id for r in sweep.planned)])
+
+
+def _train(
+    workspace: Workspace,
+    planned: Sequence[PlannedRun],
+    what: str,
+    say: Say,
+    on_settled: OnSettled | None,
+) -> None:
+    n_missing = len(missing_runs(workspace, planned))
+    if planned:
+        say(f"{what}: {len(planned)} runs, {n_missing} to train")
+    if n_missing:
+        train(workspace, planned, on_settled=on_settled or (lambda run: None))
+
+
+def _subset(
+    selection: Selection, scores: ScoreSet, share: float
+) -> tuple[DomainTokens, frozenset[str]]:
+    found = choose(scores, share)
+    try:
+        tokens = selection.subset(found.doc_ids)
+    except MixtureError as error:
+        raise MixtureError(
+            f"{100 * share:g} % of the pool by {scores.method!r}: {error}", hint=error.hint
+        ) from error
+    return tokens, frozenset(found.doc_ids)
+
+
+def _one_name(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells of the same run point to the same plan of it: the label of the first method."""
+    first: dict[str, PlannedRun] = {}
+    return [
+        Cell(c.method, c.share, c.model, c.seed, first.setdefault(c.run.run_id, c.run), c.doc_ids)
+        for c in cells
+    ]
