@@ -33,6 +33,7 @@ from mixture_assets.training.kept import keep_model, peak_memory_bytes
 from mixture_assets.training.measure import evaluation_flops, losses_on, streams_of
 from mixture_assets.training.model import build_model, flops_per_token, parameters_of
 from mixture_assets.training.optimizer import build_optimizer, learning_rate
+from mixture_assets.training.start import started_model
 from mixture_assets.training.steering import Steering
 
 CHECKPOINT_SECONDS = 20.0
@@ -129,7 +130,7 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
     device.apply()
     tokens = {d: DomainTokens.load(store, d, t) for d, t in spec.token_sets.items()}
     eos_id = next(iter(tokens.values())).eos_id
-    model = _fresh_model(spec, device, eos_id)
+    model = _first_model(store, spec, device, eos_id)
     run = Run(
         folder=folder,
         run_id=run_id,
@@ -168,7 +169,9 @@ def _sampler(
     return Sampler(layout, {d: t.windows(store) for d, t in tokens.items()}, seed=spec.seed)
 
 
-def _fresh_model(spec: RunSpec, device: Device, eos_id: int) -> PreTrainedModel:
+def _first_model(store: Path, spec: RunSpec, device: Device, eos_id: int) -> PreTrainedModel:
+    if spec.start is not None:
+        return started_model(store, spec, device, eos_id=eos_id)
     return build_model(
         spec.model,
         vocab_size=spec.vocab_size,
