@@ -9,7 +9,7 @@ from mixture_assets.core.digest import digest
 
 TRAINING_VERSION = 1  # raise when a change of code changes a run's numbers
 METRIC_VERSION = 1  # raise when a change of code changes a measured loss
-_LATER_FIELDS = {"online": None, "start": None}  # of RunSpec: left out of its JSON where unset
+_LATER_FIELDS = {"online": None, "start": None, "snapshots": 0}  # of RunSpec: not in JSON if unset
 AlignmentWay = Literal["auto", "naive", "jvp", "finite_difference", "ghost"]  # training.alignment
 
 
@@ -106,6 +106,7 @@ class RunSpec:
     training_version: int = TRAINING_VERSION
     online: OnlineSpec | None = None
     start: StartSpec | None = None
+    snapshots: int = 0  # with the optimizer's moments, at the ends of so many equal parts
 
     @property
     def budget_tokens(self) -> int:
