@@ -9,6 +9,7 @@ from mixture_assets.core.digest import digest
 
 TRAINING_VERSION = 1  # raise when a change of code changes a run's numbers
 METRIC_VERSION = 1  # raise when a change of code changes a measured loss
+_LATER_FIELDS = {"online": None, "start": None, "snapshots": 0}  # of RunSpec: not in JSON if unset
 AlignmentWay = Literal["auto", "naive", "jvp", "finite_difference", "ghost"]  # training.alignment
 
 
@@ -81,6 +82,13 @@ class OnlineSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartSpec:
+    """The model whose weights a run goes on from, instead of fresh ones."""
+
+    model: str  # digest of a model in the store: training.start.adopt_model
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One training run: all that its weights depend on. Its digest is its name and its folder.
 
@@ -97,6 +105,8 @@ class RunSpec:
     tokenizer: str = ""  # digest
     training_version: int = TRAINING_VERSION
     online: OnlineSpec | None = None
+    start: StartSpec | None = None
+    snapshots: int = 0  # with the optimizer's moments, at the ends of so many equal parts
 
     @property
     def budget_tokens(self) -> int:
@@ -111,8 +121,9 @@ class RunSpec:
     def to_json(self) -> dict[str, Any]:
         """A JSON value that `from_json` reads back."""
         value = dataclasses.asdict(self)
-        if self.online is None:
-            del value["online"]  # static runs keep the names that they had before there was one
+        for name, unset in _LATER_FIELDS.items():
+            if value[name] == unset:
+                del value[name]  # runs without one keep the names that they had before it
         return value
 
     @classmethod
@@ -121,6 +132,8 @@ class RunSpec:
         fields = dict(value)
         if fields.get("online") is not None:
             fields["online"] = OnlineSpec(**fields["online"])
+        if fields.get("start") is not None:
+            fields["start"] = StartSpec(**fields["start"])
         fields["model"] = ModelSpec(**fields["model"])
         fields["training"] = TrainingSpec(**fields["training"])
         return cls(**fields)

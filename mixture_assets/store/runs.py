@@ -6,6 +6,7 @@ losses/        what came of those requests, one file a validation set
 model/         the trained model, owned by training
 metrics.jsonl  rows as they come, append-only
 checkpoint/    owned by training
+snapshots/     weights and optimizer moments on the way, where asked for; owned by training
 result.json    renamed into place last: its presence means done
 failure.json   why the last attempt ended without a result
 log.txt        owned by training

@@ -33,6 +33,8 @@ from mixture_assets.training.kept import keep_model, peak_memory_bytes
 from mixture_assets.training.measure import evaluation_flops, losses_on, streams_of
 from mixture_assets.training.model import build_model, flops_per_token, parameters_of
 from mixture_assets.training.optimizer import build_optimizer, learning_rate
+from mixture_assets.training.snapshots import snapshot_steps, write_snapshot
+from mixture_assets.training.start import started_model
 from mixture_assets.training.steering import Steering
 
 CHECKPOINT_SECONDS = 20.0
@@ -129,7 +131,7 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
     device.apply()
     tokens = {d: DomainTokens.load(store, d, t) for d, t in spec.token_sets.items()}
     eos_id = next(iter(tokens.values())).eos_id
-    model = _fresh_model(spec, device, eos_id)
+    model = _first_model(store, spec, device, eos_id)
     run = Run(
         folder=folder,
         run_id=run_id,
@@ -145,6 +147,7 @@ def prepare(store: Path, run_id: str, *, say: Callable[[str], None] = print) -> 
         peak_flops=peak_flops_per_second(device),
         say=say,
     )
+    snapshot_steps(run.layout.n_steps, spec.snapshots)  # refuses too many
     _check_parity(run)
     found = load_checkpoint(folder.path / "checkpoint", model, run.optimizer)
     if found:
@@ -168,7 +171,9 @@ def _sampler(
     return Sampler(layout, {d: t.windows(store) for d, t in tokens.items()}, seed=spec.seed)
 
 
-def _fresh_model(spec: RunSpec, device: Device, eos_id: int) -> PreTrainedModel:
+def _first_model(store: Path, spec: RunSpec, device: Device, eos_id: int) -> PreTrainedModel:
+    if spec.start is not None:
+        return started_model(store, spec, device, eos_id=eos_id)
     return build_model(
         spec.model,
         vocab_size=spec.vocab_size,
@@ -226,6 +231,7 @@ def _train_steps(
         done = step + 1
         if done in due:
             _evaluate(run, log, done)
+        _snapshot(run, done)  # before a checkpoint that makes it unrepeatable
         now = time.monotonic()
         if now - said > _STEP_LINE_SECONDS or done == run.layout.n_steps:
             run.say(_step_line(run, row))
@@ -347,6 +353,20 @@ def _checkpoint(run: Run, log: MetricsLog, step: int) -> None:
     online = run.steering.to_json() if run.steering else None
     progress = Progress(step, run.seconds, online)
     save_checkpoint(run.folder.path / "checkpoint", run.model, run.optimizer, progress)
+
+
+def _snapshot(run: Run, step: int) -> None:
+    ends = [0, *snapshot_steps(run.layout.n_steps, run.spec.snapshots)]
+    if step in ends:
+        number = ends.index(step)
+        write_snapshot(
+            run.folder.path / "snapshots" / str(number),
+            run.model,
+            run.optimizer,
+            run.spec.training,
+            steps=range(ends[number - 1], step),
+            n_steps=run.layout.n_steps,
+        )
 
 
 def _step_line(run: Run, row: dict[str, Any]) -> str:

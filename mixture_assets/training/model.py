@@ -19,6 +19,13 @@ _MOST_LAYERS = 1000
 
 def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> PretrainedConfig:
     """The configuration of `spec`; families other than llama and gpt2 take `overrides` only."""
+    config = unchecked_config(spec, vocab_size=vocab_size, eos_id=eos_id)
+    _check_overrides(spec, config)
+    return config
+
+
+def unchecked_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> PretrainedConfig:
+    """The same, though it may be one that no run may have."""
     shape = {
         "llama": _llama_shape,
         "gpt2": _gpt2_shape,
@@ -30,7 +37,7 @@ def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> Pretra
         "tie_word_embeddings": spec.tie_embeddings,
     }
     try:
-        config = AutoConfig.for_model(spec.family, **{**common, **shape, **spec.overrides})
+        return AutoConfig.for_model(spec.family, **{**common, **shape, **spec.overrides})
     except StrictDataclassError as error:
         raise MixtureError(
             f"[model] does not make a {spec.family!r}: {_words(error)}",
@@ -44,8 +51,6 @@ def model_config(spec: ModelSpec, *, vocab_size: int, eos_id: int = 0) -> Pretra
             f"unknown model family {spec.family!r}{nearest(spec.family, known)}",
             hint="[model] family is 'llama', 'gpt2' or a model type of transformers",
         ) from error
-    _check_overrides(spec, config)
-    return config
 
 
 def _from_config(spec: ModelSpec, config: PretrainedConfig, **options: Any) -> PreTrainedModel:
@@ -138,12 +143,16 @@ def _gpt2_shape(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
+def known_keys(config: PretrainedConfig) -> set[str]:
+    """What a configuration of this class can be told; it keeps everything else in silence."""
+    of_class = type(config)
+    signature = inspect.signature(of_class.__init__).parameters
+    return {*signature, *getattr(of_class, "__dataclass_fields__", ()), *config.attribute_map}
+
+
 def _check_overrides(spec: ModelSpec, config: PretrainedConfig) -> None:
     """Refuse keys that transformers would keep in silence while it trains another model."""
-    known = set(inspect.signature(type(config).__init__).parameters) | set(
-        getattr(type(config), "__dataclass_fields__", ())
-    )
-    known |= set(config.attribute_map)
+    known = known_keys(config)
     for key in spec.overrides:
         if key not in known:
             raise MixtureError(
