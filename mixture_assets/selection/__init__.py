@@ -1,0 +1,1 @@
+"""Compute-constrained selection: what to train on, counting what choosing it costs."""

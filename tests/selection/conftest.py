@@ -1,0 +1,143 @@
+"""A small pool of real text in two token shards, and specialist documents whose copies it has."""
+
+import hashlib
+import inspect
+import json
+import textwrap
+import types
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mixture_assets.data.shards import discover
+from mixture_assets.data.tokenizer import train_tokenizer
+from mixture_assets.selection.documents import Documents, Pool
+
+SPECIALIST = [
+    "The oak and the old pine grow tall; the grass around the oak fades when the leaf falls.",
+    "A rose blooms, its root grows deep, and the pine beside the rose keeps every green leaf.",
+    "Tall grass, green leaf, old root: the oak grows slowly and the rose blooms twice a year.",
+]
+# Each says what a specialist document says, a word or two aside.
+PLANTED = [
+    "The oak and the old pine grow tall; the grass around the oak fades when a leaf falls.",
+    "A rose blooms, its root grows deep, and the pine near the rose keeps every green leaf.",
+    "Tall grass, green leaf, old root: the oak grows slowly and the rose blooms once a year.",
+]
+
+
+def doc_id(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_shard(path, texts, tokenizer):
+    """A token shard written out here, with two row groups."""
+    ids = [tokenizer.reference.encode(t, add_special_tokens=False).ids for t in texts]
+    table = pa.table(
+        {
+            "doc_id": pa.array([doc_id(t) for t in texts]),
+            "input_ids": pa.array(ids, pa.list_(pa.uint16())),
+            "n_tokens": pa.array([len(i) for i in ids], pa.int32()),
+            "n_bytes": pa.array([len(t.encode()) for t in texts], pa.int32()),
+        }
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=max(1, len(texts) // 2 + 1))
+    return path
+
+
+@pytest.fixture(scope="session")
+def english():
+    """Pieces of the standard library's source, of many lengths."""
+    modules = (json, textwrap, inspect, types)
+    return [
+        inspect.getsource(m)[i : i + 150 + 37 * (i % 7)]
+        for m in modules
+        for i in range(0, 4900, 490)
+    ]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory, english):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    raw = folder / "raw/code/a.jsonl"
+    raw.parent.mkdir(parents=True)
+    raw.write_text("".join(json.dumps({"text": t}) + "\n" for t in english + SPECIALIST))
+    shards = discover(str(folder / "raw"), cache=folder / "shards.json")
+    return train_tokenizer(shards, vocab_size=400, store=folder / "store")
+
+
+@pytest.fixture
+def pool_of(tmp_path, tokenizer):
+    """pool_of(texts, texts, ...) writes a shard for each; excluded= are texts."""
+
+    def write(*shards, excluded=()):
+        paths = {}
+        for texts in shards:
+            name = hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
+            paths[name] = write_shard(tmp_path / "pool" / f"{name}.parquet", texts, tokenizer)
+        return Pool(paths, tokenizer, frozenset(map(doc_id, excluded)))
+
+    return write
+
+
+@pytest.fixture
+def documents_of(tmp_path, tokenizer):
+    """Documents of texts."""
+
+    def read(texts) -> Documents:
+        path: Path = tmp_path / "asked" / f"{len(list(tmp_path.rglob('*')))}.parquet"
+        return Documents.read(write_shard(path, texts, tokenizer))
+
+    return read
+
+
+@pytest.fixture
+def pool(pool_of, english):
+    """40 documents and 3 that nearly are the specialist's, in two shards."""
+    return pool_of(english[:17] + PLANTED[:2], english[17:] + PLANTED[2:])
+
+
+@pytest.fixture
+def specialist(documents_of):
+    return documents_of(SPECIALIST)
+
+
+@pytest.fixture
+def scores_of():
+    """Scores by text's id, of all pieces of a pool."""
+
+    def score(selector, pool):
+        found = {}
+        for shard in pool.shards:
+            for piece in pool.pieces(shard):
+                found |= dict(zip(piece.doc_ids, selector.score(piece).tolist(), strict=True))
+        return found
+
+    return score
+
+
+@pytest.fixture
+def first_are_planted(scores_of):
+    """Whether the planted documents have the highest scores."""
+
+    def check(selector, pool, sign=1):
+        found = scores_of(selector, pool)
+        ranked = sorted(found, key=lambda i: -sign * found[i])
+        return set(ranked[: len(PLANTED)]) == set(map(doc_id, PLANTED))
+
+    return check
+
+
+def texts_of(pool):
+    """By id, in any order."""
+    pieces = [p for shard in pool.shards for p in pool.pieces(shard)]
+    return {i: pool.tokenizer.decode(p[r]) for p in pieces for r, i in enumerate(p.doc_ids)}
+
+
+def rank_correlation(one, other):
+    a, b = (np.argsort(np.argsort(x)) for x in (one, other))
+    return float(np.corrcoef(a, b)[0, 1])
