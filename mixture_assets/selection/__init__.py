@@ -1,0 +1,1 @@
+"""Compute-constrained data selection: what selecting training data is worth, and what it costs."""
