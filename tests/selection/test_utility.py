@@ -73,7 +73,7 @@ def test_a_point_drawn_at_the_wrong_cost_went_into_the_published_fit(published, 
 
 
 def test_the_whole_pool_of_one_method_is_below_that_of_the_others(published):
-    """BBH 13B: PPL's 100 % is 52.27 where it is the same training as 52.78; the ceiling is 52.78."""
+    """BBH 13B: PPL has 52.27 at 100 %, the same training as 52.78, which is the ceiling."""
     whole = {m: plotted(published, "BBH", "13B", "fig3", m)[-1] for m in METHODS}
     assert {m: y for m, (_, _, y) in whole.items() if y != 52.78} == {"PPL": 52.27}
     theirs = recovered(published, "BBH", "13B", "PPL")
