@@ -19,6 +19,7 @@ Differs from the source:
     cheap one at some budget that the pool can still absorb.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -80,7 +81,7 @@ def crossings(costly: UtilityCurve, cheap: UtilityCurve) -> list[Crossing]:
     turn = _turning_point(costly, cheap)
     ends = [lowest, *([turn] if lowest < turn < highest else []), highest]
     found = []
-    for a, b in zip(ends, ends[1:], strict=False):
+    for a, b in itertools.pairwise(ends):
         if gap(a) < 0 <= gap(b):
             budget = float(brentq(gap, a, b, xtol=1e-14, rtol=1e-12))
             is_within = budget <= costly.start + 1.0
