@@ -98,9 +98,7 @@ class Selection:
         planned = []
         for name, model in sorted(self.models.items()):
             if name not in self.spec.base:
-                spec = run_spec(
-                    self.workspace, self.corpus, tokens, 0, model, self.corpus.domains
-                )
+                spec = run_spec(self.workspace, self.corpus, tokens, 0, model, self.corpus.domains)
                 run = PlannedRun(spec, self.measurement, "base", f"base {name}", name, "natural")
                 planned.append(run)
         return planned
@@ -139,7 +137,14 @@ class Selection:
         return PlannedRun(run, self.measurement, "selector", "warm-up", self.selector, "random")
 
     def finetune_run(
-        self, starts: Starts, model: str, tokens: DomainTokens, *, seed: int, label: str, method: str
+        self,
+        starts: Starts,
+        model: str,
+        tokens: DomainTokens,
+        *,
+        seed: int,
+        label: str,
+        method: str,
     ) -> PlannedRun:
         """One pass over a subset, from a model's start."""
         n = one_pass(tokens, self.context(starts, model))

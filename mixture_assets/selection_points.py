@@ -108,9 +108,7 @@ def overlap(cells: Sequence[Cell], share: float, methods: Sequence[str]) -> list
     for cell in cells:
         if cell.share == share:
             chosen.setdefault(cell.method, cell.doc_ids)
-    return [
-        [len(chosen[a] & chosen[b]) / max(1, len(chosen[a])) for b in methods] for a in methods
-    ]
+    return [[len(chosen[a] & chosen[b]) / max(1, len(chosen[a])) for b in methods] for a in methods]
 
 
 def _full_flops(

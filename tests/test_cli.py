@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -12,7 +13,18 @@ def invoke(*arguments):
     return CliRunner().invoke(cli, [str(a) for a in arguments])
 
 
-@pytest.mark.parametrize("command", cli.commands.values(), ids=lambda c: c.name)
+def all_commands(group):
+    """Every verb and every group, by the words that call it."""
+    for name, command in group.commands.items():
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {words}", found) for words, found in all_commands(command))
+
+
+COMMANDS = dict(all_commands(cli))
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_every_command_explains_itself_with_an_example(command):
     assert command.help
     assert (command.epilog or "").startswith("Example: mixture ")
@@ -26,7 +38,9 @@ def test_every_command_of_the_promise_is_there():
 
 def test_every_command_but_the_server_prints_json():
     without = {
-        n for n, c in cli.commands.items() if "--json" not in {o for p in c.params for o in p.opts}
+        n
+        for n, c in COMMANDS.items()
+        if not isinstance(c, click.Group) and "--json" not in {o for p in c.params for o in p.opts}
     }
     assert without == {"ui"}
 

@@ -284,12 +284,14 @@ def complaint(command):
     words = shlex.split(command, comments=True)[1:]
     if words[0] in ("-h", "--help"):
         return ""
-    if words[0] not in cli.commands:
-        return f"no command {words[0]!r}"
-    verb = cli.commands[words[0]]
-    context = click.Context(verb, info_name=words[0])
+    verb = cli
+    while isinstance(verb, click.Group):
+        if not words or words[0] not in verb.commands:
+            return f"no command {' '.join(words[:1])!r}"
+        verb, words = verb.commands[words[0]], words[1:]
+    context = click.Context(verb, info_name=verb.name)
     try:
-        _, rest, _ = verb.make_parser(context).parse_args(words[1:])
+        _, rest, _ = verb.make_parser(context).parse_args(words)
     except click.ClickException as error:
         return error.format_message()
     return f"too many words: {rest}" if rest else ""
@@ -308,6 +310,8 @@ def test_every_command_shown_exists_with_its_options(page):
         ("mixture run --experimnt x", "No such option"),
         ("mixture run x", "too many words"),
         ('mixture query "SELECT 1" --json  # rows', ""),
+        ("mixture select fti points.csv", "no command 'fti'"),
+        ("mixture select fit points.csv --json", ""),
     ],
 )
 def test_a_wrong_command_is_seen(command, why):

@@ -82,7 +82,9 @@ def build_pool(
     if found is not None:
         return found
     hashes, n_tokens, first = _index(sources)
-    is_leaked = np.isin(hashes, hashes_of(sorted(leaked))) if leaked else np.zeros(len(hashes), bool)
+    is_leaked = (
+        np.isin(hashes, hashes_of(sorted(leaked))) if leaked else np.zeros(len(hashes), bool)
+    )
     is_held = np.zeros(len(hashes), bool) if held_out is None else validation_mask(hashes, held_out)
     is_open = first & ~is_leaked & ~is_held
     is_kept = is_open & _sampled(hashes, n_tokens, is_open, most_tokens)

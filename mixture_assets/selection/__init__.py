@@ -1,1 +1,1 @@
-"""Compute-constrained selection: what to train on, counting what choosing it costs."""
+"""Compute-constrained data selection: what selecting training data is worth, and what it costs."""

@@ -1,5 +1,6 @@
 """A small pool of real text in two token shards, and specialist documents whose copies it has."""
 
+import csv
 import hashlib
 import inspect
 import json
@@ -16,6 +17,8 @@ from mixture_assets.data.shards import discover
 from mixture_assets.data.tokenizer import train_tokenizer
 from mixture_assets.selection.documents import Documents, Pool
 
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "ccds"
+FULL_FLOPS = {"7B": 4.593e18, "13B": 8.638e18, "70B": 4.926e19}  # one pass over the pool
 SPECIALIST = [
     "The oak and the old pine grow tall; the grass around the oak fades when the leaf falls.",
     "A rose blooms, its root grows deep, and the pine beside the rose keeps every green leaf.",
@@ -141,3 +144,17 @@ def texts_of(pool):
 def rank_correlation(one, other):
     a, b = (np.argsort(np.argsort(x)) for x in (one, other))
     return float(np.corrcoef(a, b)[0, 1])
+
+
+@pytest.fixture(scope="session")
+def published():
+    """Read a table of the reference data, which is not part of the repository."""
+
+    def read(name):
+        path = REFERENCE / f"ccds_{name}.csv"
+        if not path.exists():
+            pytest.skip(f"reference data {path.name} is not beside this checkout")
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    return read

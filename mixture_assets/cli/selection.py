@@ -1,0 +1,60 @@
+"""Verbs of compute-constrained data selection: what selecting is worth at a budget."""
+
+from pathlib import Path
+
+import click
+
+from mixture_assets.cli.app import cli, json_option, print_json, print_table
+
+POINTS = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@cli.group(epilog="Example: mixture select frontier points.csv")
+def select() -> None:
+    """Select training data under a compute budget: fit, compare and plan."""
+
+
+def size_option(command: click.decorators.FC) -> click.decorators.FC:
+    """Add --train-params to a verb that reads points."""
+    return click.option(
+        "--train-params", type=float, help="Only points of models with so many parameters."
+    )(command)
+
+
+@select.command(epilog="Example: mixture select fit points.csv --json")
+@click.argument("points", type=POINTS)
+@size_option
+@json_option
+def fit(points: Path, train_params: float | None, as_json: bool) -> None:
+    """Fit performance against compute for each method, as the authors of the law did.
+
+    POINTS is a CSV or parquet file with the columns method, total_flops (selection and training),
+    full_flops (training on the whole pool), performance (more is better), and ceiling (the best
+    that is known; by default the best in the table).
+    """
+    from mixture_assets.selection_table import fit_table, published_fits, read_points
+
+    answer = published_fits(read_points(points, train_params=train_params))
+    if as_json:
+        print_json(answer)
+        return
+    print_table(*fit_table(answer))
+
+
+@select.command(epilog="Example: mixture select frontier points.csv --json")
+@click.argument("points", type=POINTS)
+@size_option
+@json_option
+def frontier(points: Path, train_params: float | None, as_json: bool) -> None:
+    """Print the points that no other beats: none is as cheap and as good.
+
+    POINTS is as for `fit`. With a column seed, points are means over seeds, and each comes with
+    the chance that it is on the frontier in spite of the noise.
+    """
+    from mixture_assets.selection_table import frontier_rows, frontier_table, read_points
+
+    answer = frontier_rows(read_points(points, train_params=train_params))
+    if as_json:
+        print_json(answer)
+        return
+    print_table(*frontier_table(answer))

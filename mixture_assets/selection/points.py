@@ -1,0 +1,140 @@
+"""What was measured: one trained share of a pool each, with what it cost in all.
+
+Units: FLOPs; performance in any unit in which more is better; shares of the pool's tokens.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.methods.blocks import fit_blocks
+from mixture_assets.selection.utility import UtilityCurve, fit_as_published
+
+_SAME = 1e-3  # relative: costs that were rounded, or read off a figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One model that was trained on a selected share of the pool, and judged."""
+
+    method: str  # that selected
+    total_flops: float  # selection and training
+    full_flops: float  # training this model on the whole pool once
+    performance: float  # more is better
+    share: float | None = None  # of the pool's tokens that it was trained on
+    ceiling: float | None = None  # best performance that is known, for the authors' fit
+    seed: str = ""  # of training; points of one seed may share an effect
+    train_params: float | None = None  # of the trained model
+    selector_params: float | None = None
+    selection_flops: float | None = None  # part of total_flops
+
+    @property
+    def start(self) -> float:
+        """Cost of selection in multiples of C_full; 0 where it is not known."""
+        if self.selection_flops is not None:
+            return self.selection_flops / self.full_flops
+        if self.share is None:
+            return 0.0
+        return max(0.0, self.total_flops / self.full_flops - self.share)
+
+    @property
+    def cost(self) -> float:
+        """Selection and training in multiples of C_full."""
+        return self.total_flops / self.full_flops
+
+    @property
+    def trained_share(self) -> float:
+        """What was trained on, in multiples of the pool; all that was paid, if nothing is known."""
+        return self.share if self.share is not None else self.cost - self.start
+
+    @property
+    def cell(self) -> tuple[object, ...]:
+        """What it shares with the points that differ from it in their seed only."""
+        share = f"{self.total_flops:.5g}" if self.share is None else f"{self.share:.5g}"
+        return self.method, share, self.train_params, self.selector_params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Points that differ in their seed only."""
+
+    point: Point  # their mean
+    n_seeds: int
+    standard_error: float | None  # of its performance; None without repeats anywhere
+
+
+def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Points of each method, of one size of trained model each.
+
+    Raises:
+        MixtureError: There is no point, or those of a method are of models of several sizes.
+    """
+    if not points:
+        raise MixtureError("there is no point to fit a curve to")
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        found.setdefault(point.method, []).append(point)
+    for method, own in found.items():
+        full = [point.full_flops for point in own]
+        if max(full) > min(full) * (1 + _SAME):
+            raise MixtureError(
+                f"{method!r} has points of models of several sizes: training on the whole pool "
+                f"costs {min(full):.4g} to {max(full):.4g} FLOPs",
+                hint="fit one size at a time: choose one by its train_params",
+            )
+    return {method: found[method] for method in sorted(found)}
+
+
+def fits_as_published(points: Sequence[Point]) -> dict[str, UtilityCurve]:
+    """Each method's curve as the authors fitted theirs; see `utility.fit_as_published`.
+
+    A method without a ceiling gets the best performance of any point, as the authors took it.
+    """
+    best = max((point.performance for point in points), default=math.nan)
+    fits = {}
+    for method, own in by_method(points).items():
+        ceilings = sorted({point.ceiling for point in own if point.ceiling is not None})
+        if len(ceilings) > 1:
+            raise MixtureError(
+                f"{method!r} has {len(ceilings)} ceilings, {ceilings[0]:.4g} to {ceilings[-1]:.4g}",
+                hint="a curve has one: the best performance that is known",
+            )
+        cost, performance = [p.cost for p in own], [p.performance for p in own]
+        try:
+            ceiling = ceilings[0] if ceilings else best
+            fits[method] = fit_as_published(cost, performance, ceiling=ceiling)
+        except MixtureError as error:
+            raise MixtureError(f"{method!r}: {error}", hint=error.hint) from error
+    return fits
+
+
+def cells(points: Sequence[Point]) -> list[Cell]:
+    """Means over seeds, with a standard error from all repeats together, in order of cost.
+
+    What a seed does to all its points alike is taken out first (see `methods.blocks`), so that a
+    cell that lacks a seed is compared fairly. Points without a seed are repeats, too, if they
+    are of one cell.
+    """
+    ordered = sorted(points, key=lambda p: (repr(p.cell), p.seed, p.performance, p.total_flops))
+    blocks = fit_blocks(
+        [p.cell for p in ordered], [p.seed for p in ordered], [p.performance for p in ordered]
+    )
+    groups: dict[tuple[object, ...], list[Point]] = {}
+    for p in ordered:
+        level = p.performance - blocks.effect.get(p.seed, 0.0)
+        groups.setdefault(p.cell, []).append(replace(p, performance=level))
+    found = [_mean(group, blocks.noise_sd) for group in groups.values()]
+    return sorted(found, key=lambda c: (c.point.total_flops, c.point.performance, c.point.method))
+
+
+def _mean(group: Sequence[Point], noise_sd: float | None) -> Cell:
+    n = len(group)
+    mean = replace(
+        group[0],
+        performance=math.fsum(p.performance for p in group) / n,
+        total_flops=math.fsum(p.total_flops for p in group) / n,
+        seed="",
+    )
+    error = None if noise_sd is None else noise_sd / math.sqrt(n)
+    return Cell(point=mean, n_seeds=n, standard_error=error)
