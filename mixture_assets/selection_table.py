@@ -10,11 +10,17 @@ from mixture_assets.core.names import nearest
 from mixture_assets.core.units import flops_text
 from mixture_assets.run_tables import Cells, read_table
 from mixture_assets.selection.frontier import frontier_chances, non_dominated
-from mixture_assets.selection.points import Cell, Point, cells, fits_as_published
+from mixture_assets.selection.points import (
+    Cell,
+    Point,
+    cells,
+    fits_as_published,
+    fits_of_utility,
+)
 from mixture_assets.tables import Table
 
 _NEEDED = ("method", "total_flops", "full_flops", "performance")
-_POSITIVE = ("total_flops", "full_flops", "share", "train_params")
+_POSITIVE = ("total_flops", "full_flops", "share", "train_params", "noise_sd")
 _NOT_NEGATIVE = ("selector_params", "selection_flops")
 _MOST_SHARE = 100.0  # passes over the pool; more is a share in per cent of something
 _SAME = 1e-3
@@ -26,7 +32,8 @@ def read_points(path: Path, *, train_params: float | None = None) -> list[Point]
 
     Args:
         path: Columns method, total_flops, full_flops, performance; if there are any, also share,
-            ceiling, seed, train_params, selector_params, selection_flops. Others are passed over.
+            ceiling, seed, train_params, selector_params, selection_flops, noise_sd. Others are
+            passed over.
         train_params: Only points of models of this size.
     """
     rows = read_table(path)
@@ -57,6 +64,11 @@ def published_fits(points: Sequence[Point]) -> dict[str, Any]:
     return {method: curve.to_json() for method, curve in fits_as_published(points).items()}
 
 
+def free_fits(points: Sequence[Point]) -> dict[str, Any]:
+    """{method: fit}: zero, ceiling and rate all free, with 90 % intervals and notes."""
+    return {method: fit.to_json() for method, fit in fits_of_utility(points).items()}
+
+
 def frontier_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
     """The non-dominated points, cheapest first; means over seeds where there are several.
 
@@ -78,6 +90,19 @@ def fit_table(answer: Mapping[str, Mapping[str, float]]) -> Table:
     ordered = sorted(answer.items(), key=lambda item: -item[1]["rate"])
     rows = [[m, *(f"{fit[k]:.4f}" for k in ("zero", "ceiling", "rate"))] for m, fit in ordered]
     return ("method", "zero", "ceiling", "rate"), rows
+
+
+def free_fit_table(answer: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Header and rows of what `free_fits` answers, fastest first."""
+    ordered = sorted(answer.items(), key=lambda item: -item[1]["rate"])
+    names = ("zero", "ceiling", "rate")
+    rows = [[m, *(_with_interval(fit, n) for n in names)] for m, fit in ordered]
+    return ("method", *names), rows
+
+
+def _with_interval(fit: Mapping[str, Any], name: str) -> str:
+    low, high = fit[f"{name}_interval"]
+    return f"{fit[name]:.4g} ({low:.4g} to {high:.4g})"
 
 
 def frontier_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -150,6 +175,7 @@ def _point(row: Cells, where: str) -> Point:
         train_params=known("train_params"),
         selector_params=known("selector_params"),
         selection_flops=known("selection_flops"),
+        noise_sd=known("noise_sd"),
     )
 
 

@@ -115,7 +115,7 @@ def test_parquet_is_read_like_csv(written, tmp_path):
 
 
 def test_seeds_are_averaged_and_give_a_chance(written):
-    """Two cells of 4 seeds, +-0.3 about 45 and 45.1: the dearer one is better by less than noise."""
+    """Two cells of 4 seeds, +-0.3 about 45 and 45.1: the dearer is better by less than noise."""
     rows = [
         {
             "method": "random",
@@ -155,6 +155,42 @@ def test_a_size_is_chosen_by_its_parameters(written):
     assert result.exit_code == 1
     assert "no point with train_params 5" in result.output
     assert "1e+08, 1e+09" in result.output
+
+
+def test_free_fits_have_intervals_that_hold_what_made_the_points(written):
+    """Exact curves of known zero, ceiling and rate in the share that is trained on."""
+    truth = {"random": (40.0, 48.0, 3.0, 0.0), "perplexity": (40.0, 48.0, 9.0, 1 / 3)}
+    rows = [
+        {
+            "method": method,
+            "share": share,
+            "total_flops": (share + start) * 1e18,
+            "full_flops": 1e18,
+            "performance": ceiling - (ceiling - zero) * 2.718281828459045 ** (-rate * share),
+            "seed": seed,
+        }
+        for method, (zero, ceiling, rate, start) in truth.items()
+        for share in (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+        for seed in (0, 1)
+    ]
+    found = answer("fit", written(rows), "--free")
+    for method, (zero, ceiling, rate, start) in truth.items():
+        fit = found[method]
+        assert [fit[k] for k in ("zero", "ceiling", "rate", "start")] == pytest.approx(
+            [zero, ceiling, rate, start], rel=1e-5, abs=1e-9
+        )
+        for name, value in zip(("zero", "ceiling", "rate"), truth[method], strict=False):
+            assert fit[f"{name}_interval"] == pytest.approx([value, value], rel=1e-4)
+    shown = select("fit", written(rows), "--free")
+    assert "rate" in shown.output
+    assert "9 (9 to 9)" in shown.output
+
+
+def test_three_shares_are_too_few_for_a_free_fit(written):
+    rows = [r for r in ROWS if r["method"] == "random"][:3]
+    result = select("fit", written(rows), "--free")
+    assert result.exit_code == 1
+    assert "'random': three points say nothing about their noise" in result.output
 
 
 def test_tables_for_people_name_the_methods(written):

@@ -23,22 +23,28 @@ def size_option(command: click.decorators.FC) -> click.decorators.FC:
 
 @select.command(epilog="Example: mixture select fit points.csv --json")
 @click.argument("points", type=POINTS)
+@click.option("--free", is_flag=True, help="All parameters free, with 90 % intervals.")
 @size_option
 @json_option
-def fit(points: Path, train_params: float | None, as_json: bool) -> None:
+def fit(points: Path, free: bool, train_params: float | None, as_json: bool) -> None:
     """Fit performance against compute for each method, as the authors of the law did.
 
     POINTS is a CSV or parquet file with the columns method, total_flops (selection and training),
     full_flops (training on the whole pool), performance (more is better), and ceiling (the best
-    that is known; by default the best in the table).
+    that is known; by default the best in the table). With --free columns share, seed,
+    selection_flops and noise_sd are used, too.
     """
-    from mixture_assets.selection_table import fit_table, published_fits, read_points
+    from mixture_assets import selection_table as table
 
-    answer = published_fits(read_points(points, train_params=train_params))
+    known = table.read_points(points, train_params=train_params)
+    answer = table.free_fits(known) if free else table.published_fits(known)
     if as_json:
         print_json(answer)
         return
-    print_table(*fit_table(answer))
+    print_table(*(table.free_fit_table(answer) if free else table.fit_table(answer)))
+    for method, found in answer.items():
+        for note in found.get("notes", ()):
+            click.echo(f"note: {method}: {note}")
 
 
 @select.command(epilog="Example: mixture select frontier points.csv --json")

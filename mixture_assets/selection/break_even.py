@@ -21,15 +21,17 @@ Differs from the source:
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
 
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.methods.swarm import Array
 from mixture_assets.selection.utility import UtilityCurve
 
-_BUDGETS = 2000  # looked at for a ratio
+_BUDGETS = 1000  # looked at for a ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +127,38 @@ def break_even_ratio(
             "selection must cost 0 or more, and a budget be above 0 and at most 1",
             hint="both are multiples of training on the whole pool",
         )
-    budgets = np.linspace(0, 1, _BUDGETS + 1)[1:] if budget is None else [budget]
-    best = max(_left_over(costly.moved(0.0), cheap.moved(0.0), float(c)) for c in budgets)
-    if best <= 0:
-        return math.inf
-    return selection / best
+    budgets = np.linspace(0, 1, _BUDGETS + 1)[1:] if budget is None else np.array([budget])
+    best = float(np.max(budgets - _shares(costly, _performance(cheap, budgets))))
+    return selection / best if best > 0 else math.inf
 
 
-def _left_over(costly: UtilityCurve, cheap: UtilityCurve, budget: float) -> float:
-    return budget - costly.cost(cheap.value(budget))
+def break_even_ratios(
+    pairs: Sequence[tuple[UtilityCurve, UtilityCurve]],
+    *,
+    selection: float,
+    budget: float | None = None,
+) -> tuple[float, float]:
+    """90 % interval of the ratio over draws of (costly, cheap); either end can be infinite."""
+    found = sorted(
+        break_even_ratio(costly, cheap, selection=selection, budget=budget)
+        for costly, cheap in pairs
+    )
+    if not found:
+        raise MixtureError("an interval needs draws of both curves")
+    last = len(found) - 1
+    return found[math.floor(0.05 * last)], found[math.ceil(0.95 * last)]
+
+
+def _performance(curve: UtilityCurve, share: Array) -> Array:
+    rise = curve.ceiling - curve.zero
+    return np.asarray(curve.zero - rise * np.expm1(-curve.rate * share))
+
+
+def _shares(curve: UtilityCurve, performance: Array) -> Array:
+    """What share of the pool a performance takes; infinite where none is enough."""
+    if curve.rate <= 0 or curve.ceiling <= curve.zero:
+        return np.where(performance <= curve.zero, 0.0, np.inf)
+    missing = (curve.ceiling - performance) / (curve.ceiling - curve.zero)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(missing > 0, -np.log(missing) / curve.rate, np.inf)
+    return np.asarray(np.maximum(share, 0.0))

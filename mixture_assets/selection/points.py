@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.blocks import fit_blocks
 from mixture_assets.selection.utility import UtilityCurve, fit_as_published
+from mixture_assets.selection.utility_fit import PooledNoise, UtilityFit, fit_utility
 
 _SAME = 1e-3  # relative: costs that were rounded, or read off a figure
 
@@ -28,6 +29,7 @@ class Point:
     train_params: float | None = None  # of the trained model
     selector_params: float | None = None
     selection_flops: float | None = None  # part of total_flops
+    noise_sd: float | None = None  # of this performance beside that of others: evaluation noise
 
     @property
     def start(self) -> float:
@@ -109,23 +111,81 @@ def fits_as_published(points: Sequence[Point]) -> dict[str, UtilityCurve]:
     return fits
 
 
+def fits_of_utility(
+    points: Sequence[Point], *, draws: int = 2000, seed: int = 0
+) -> dict[str, UtilityFit]:
+    """Each method's curve with all parameters free, and what else its points allow.
+
+    What a seed does to all its points alike is taken out first (see `methods.blocks`). Noise is
+    taken to be alike in all methods, so the repeats of one tell the noise of the others.
+
+    Raises:
+        MixtureError: A method has too few shares.
+    """
+    level = _without_seeds(points)[0]
+    fits = {}
+    for method, own in by_method(level).items():
+        others = [p for p in level if p.method != method]
+        sd = [p.noise_sd for p in own]
+        known = [value for value in sd if value is not None]
+        if 0 < len(known) < len(sd):
+            raise MixtureError(
+                f"{method!r}: {len(sd) - len(known)} of {len(sd)} points have no noise_sd",
+                hint="state it for all points of a method, or for none",
+            )
+        try:
+            fits[method] = fit_utility(
+                [p.cost for p in own],
+                [p.performance for p in own],
+                start=min(p.start for p in own),
+                noise_sd=known or None,
+                pooled=PooledNoise() if known else _repeats(others),
+                draws=draws,
+                seed=seed,
+            )
+        except MixtureError as error:
+            raise MixtureError(f"{method!r}: {error}", hint=error.hint) from error
+    return fits
+
+
 def cells(points: Sequence[Point]) -> list[Cell]:
     """Means over seeds, with a standard error from all repeats together, in order of cost.
 
-    What a seed does to all its points alike is taken out first (see `methods.blocks`), so that a
-    cell that lacks a seed is compared fairly. Points without a seed are repeats, too, if they
-    are of one cell.
+    What a seed does to all its points alike is taken out first, so that a cell that lacks a seed
+    is compared fairly. Points without a seed are repeats, too, if they are of one cell.
     """
+    level, noise_sd = _without_seeds(points)
+    found = [_mean(group, noise_sd) for group in _grouped(level).values()]
+    return sorted(found, key=lambda c: (c.point.total_flops, c.point.performance, c.point.method))
+
+
+def _without_seeds(points: Sequence[Point]) -> tuple[list[Point], float | None]:
+    """Points in one order, the effect of their seed taken out, and the noise of one of them."""
     ordered = sorted(points, key=lambda p: (repr(p.cell), p.seed, p.performance, p.total_flops))
     blocks = fit_blocks(
         [p.cell for p in ordered], [p.seed for p in ordered], [p.performance for p in ordered]
     )
+    level = [
+        replace(p, performance=p.performance - blocks.effect.get(p.seed, 0.0)) for p in ordered
+    ]
+    return level, blocks.noise_sd
+
+
+def _grouped(points: Sequence[Point]) -> dict[tuple[object, ...], list[Point]]:
     groups: dict[tuple[object, ...], list[Point]] = {}
-    for p in ordered:
-        level = p.performance - blocks.effect.get(p.seed, 0.0)
-        groups.setdefault(p.cell, []).append(replace(p, performance=level))
-    found = [_mean(group, blocks.noise_sd) for group in groups.values()]
-    return sorted(found, key=lambda c: (c.point.total_flops, c.point.performance, c.point.method))
+    for p in points:
+        groups.setdefault(p.cell, []).append(p)
+    return groups
+
+
+def _repeats(points: Sequence[Point]) -> PooledNoise:
+    """Squares about the means of cells."""
+    squares, freedom = 0.0, 0
+    for group in _grouped(points).values():
+        mean = math.fsum(p.performance for p in group) / len(group)
+        squares += math.fsum((p.performance - mean) ** 2 for p in group)
+        freedom += len(group) - 1
+    return PooledNoise(squares=squares, freedom=freedom)
 
 
 def _mean(group: Sequence[Point], noise_sd: float | None) -> Cell:

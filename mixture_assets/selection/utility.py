@@ -79,7 +79,7 @@ def fit_as_published(
         performance: Of each point.
         ceiling: The authors took that of the whole pool, or of twice the pool.
     """
-    x, y = _checked(cost, performance, least=2)
+    x, y, _ = checked_points(cost, performance, np.ones(len(cost)), least=2)
     if not math.isfinite(ceiling) or (y > ceiling).all():
         raise MixtureError(
             f"no point lies below the ceiling of {ceiling:.4g}: the lowest is {y.min():.4g}",
@@ -102,18 +102,36 @@ def fit_as_published(
     return UtilityCurve(ceiling=float(ceiling), zero=float(zero), rate=float(rate))
 
 
-def _checked(
-    cost: Sequence[float], performance: Sequence[float], *, least: int
-) -> tuple[Array, Array]:
-    """Both as arrays, ordered by cost, then performance."""
+def checked_points(
+    cost: Sequence[float],
+    performance: Sequence[float],
+    noise_sd: Sequence[float] | Array,
+    *,
+    least: int,
+) -> tuple[Array, Array, Array]:
+    """Costs, performances and weights as arrays, in the order of costs, then performances.
+
+    Args:
+        cost: (P,).
+        performance: (P,).
+        noise_sd: (P,), above 0.
+        least: Different costs that there must be.
+
+    Returns:
+        Weights are 1 / noise_sd^2, with a mean of 1.
+    """
     x, y = np.asarray(cost, dtype=float), np.asarray(performance, dtype=float)
+    sd = np.asarray(noise_sd, dtype=float)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise MixtureError("a cost or a performance is not finite", hint="leave failed runs out")
+    if not (np.isfinite(sd) & (sd > 0)).all():
+        raise MixtureError("the noise of a point is not above 0")
     n_costs = len(np.unique(x))
     if n_costs < least:
         raise MixtureError(
             f"a curve of performance needs {least} different costs or more, got {n_costs}",
             hint="train on more shares of the pool",
         )
-    order = np.lexsort((y, x))
-    return x[order], y[order]
+    order = np.lexsort((sd, y, x))
+    weight = 1 / sd**2
+    return x[order], y[order], weight[order] / weight.mean()

@@ -6,7 +6,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.selection.break_even import break_even_budget, break_even_ratio, crossings
+from mixture_assets.selection.break_even import (
+    break_even_budget,
+    break_even_ratio,
+    break_even_ratios,
+    crossings,
+)
 from mixture_assets.selection.utility import UtilityCurve
 
 RATE = st.floats(0.3, 20)
@@ -115,6 +120,27 @@ def test_a_method_with_a_lower_ceiling_needs_a_small_budget():
     cheap = UtilityCurve(ceiling=50, zero=40, rate=2)
     assert break_even_ratio(costly, cheap, selection=1 / 3, budget=1.0) == math.inf
     assert break_even_ratio(costly, cheap, selection=1 / 3) < 3
+
+
+def test_the_share_that_is_needed_is_the_inverse_of_the_curve():
+    """At budget 0.6 the costly method needs the share s with P(s) = cheap P(0.6)."""
+    costly = UtilityCurve(ceiling=52, zero=41, rate=6)
+    cheap = UtilityCurve(ceiling=50, zero=40, rate=3)
+    share = costly.cost(cheap.value(0.6))
+    found = break_even_ratio(costly, cheap, selection=1.8, budget=0.6)
+    assert found == pytest.approx(1.8 / (0.6 - share))
+
+
+def test_an_interval_of_ratios_holds_the_middle_of_the_draws():
+    cheap = UtilityCurve(ceiling=50, zero=40, rate=2)
+    pairs = [(UtilityCurve(ceiling=50, zero=40, rate=r), cheap) for r in np.linspace(4, 8, 101)]
+    low, high = break_even_ratios(pairs, selection=1 / 3, budget=1.0)
+    by_rate = {r: r / (r - 2) / 3 for r in (4.2, 7.8)}
+    assert (low, high) == pytest.approx((by_rate[7.8], by_rate[4.2]))
+    slow = (UtilityCurve(ceiling=50, zero=40, rate=1), cheap)
+    assert break_even_ratios([*pairs, *[slow] * 20], selection=1 / 3, budget=1.0)[1] == math.inf
+    with pytest.raises(MixtureError, match="needs draws"):
+        break_even_ratios([], selection=1.0)
 
 
 def test_what_makes_no_sense_is_refused():
