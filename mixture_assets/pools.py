@@ -13,8 +13,15 @@ from pathlib import Path
 
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.core.experiment import SelectionSpec
-from mixture_assets.core.names import SELECTED, SPECIALIST, STEERING, nearest
-from mixture_assets.core.run import LoraSpec, Measurement, ModelSpec, StartSpec, TrainingSpec
+from mixture_assets.core.names import SELECTED, SPECIALIST, nearest
+from mixture_assets.core.run import (
+    LoraSpec,
+    Measurement,
+    ModelSpec,
+    RunSpec,
+    StartSpec,
+    TrainingSpec,
+)
 from mixture_assets.corpus import Corpus, Workspace, tokenize_domain
 from mixture_assets.data.pool import PoolSet, build_pool
 from mixture_assets.data.shards import shards_at
@@ -166,7 +173,9 @@ class Selection:
             context=self.workspace.experiment.model.context,
         )
 
-    def _run(self, starts: Starts, model: str, tokens: DomainTokens, n: int, *, seed: int):  # type: ignore[no-untyped-def]
+    def _run(
+        self, starts: Starts, model: str, tokens: DomainTokens, n: int, *, seed: int
+    ) -> RunSpec:
         digest, spec = starts[model]
         found = run_spec(
             self.workspace,

@@ -111,7 +111,7 @@ def draw_overlap(data: OverlapFigure) -> Figure:
                 ax.text(j, i, f"{matrix[i][j]:.0%}", ha="center", va="center", color=colour, size=7)
         ax.set_xticks(range(n), data.methods, rotation=40, ha="right")
         ax.set_yticks(range(n), data.methods if ax is axes[0] else [""] * n)
-        ax.set_title(f"{share:.3g} of the pool")
+        ax.set_title(f"{100 * share:g} % of the pool")
         ax.grid(visible=False)
     return figure
 

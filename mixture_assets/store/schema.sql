@@ -56,7 +56,7 @@ CREATE TABLE domain_event (     -- what became of a domain's raw files
 );
 CREATE TABLE run (
     run_id VARCHAR,             -- digest of `spec`; names the run folder
-    purpose VARCHAR,            -- 'proxy' or 'full'
+    purpose VARCHAR,            -- 'proxy', 'full'; of a selection 'base', 'selector', 'finetune'
     label VARCHAR,
     experiment VARCHAR,
     scale VARCHAR,              -- 'small', 'large', 'full'
@@ -245,19 +245,48 @@ CREATE TABLE weight_trajectory ( -- weights of a run that steered itself
     steering_loss_nats DOUBLE,  -- of the specialist batch behind the update
     PRIMARY KEY (run_id, from_token, domain)
 );
-CREATE TABLE selection_score_set (
+CREATE TABLE selection_pool (   -- documents to choose from
+    pool_id VARCHAR,
+    experiment VARCHAR,
+    n_documents BIGINT,
+    n_tokens BIGINT,
+    n_leaked BIGINT,            -- left out: they are in the specialist set
+    n_held_out BIGINT,          -- left out: a domain is measured on them
+    n_repeated BIGINT,          -- left out: the same content again
+    n_beyond BIGINT,            -- left out: beyond pool_tokens
+    PRIMARY KEY (pool_id, experiment)
+);
+CREATE TABLE selection_score_set ( -- what one method says of every document of a pool
     score_set_id VARCHAR,
     method VARCHAR,
-    domain VARCHAR,
+    pool_id VARCHAR,
+    specialist_id VARCHAR,      -- documents that steer
     n_documents BIGINT,
-    n_selected BIGINT,
-    flops DOUBLE,
+    n_tokens BIGINT,
+    n_nan BIGINT,               -- documents without a finite score: never chosen
+    flops DOUBLE,               -- of matrix products in scoring
     seconds DOUBLE,
     device VARCHAR,
     code_version VARCHAR,
-    created_at TIMESTAMP,
     settings JSON,
     PRIMARY KEY (score_set_id)
+);
+CREATE TABLE selection_point (  -- one subset, trained on and judged
+    sweep_id VARCHAR,
+    method VARCHAR,
+    share DOUBLE,               -- of the pool's tokens
+    model VARCHAR,              -- name in [selection.models]
+    seed BIGINT,
+    run_id VARCHAR,
+    score_set_id VARCHAR,
+    n_documents BIGINT,
+    selection_flops DOUBLE,     -- selectors' training and scoring, over tasks
+    total_flops DOUBLE,         -- with training on the subset
+    full_flops DOUBLE,          -- training this model on the whole pool once
+    judged_loss_nats DOUBLE,
+    train_params DOUBLE,
+    selector_params DOUBLE,
+    PRIMARY KEY (sweep_id, method, share, model, seed)
 );
 CREATE TABLE orchestration_run ( -- a run of Dagster that did not end well
     dagster_run_id VARCHAR,
@@ -296,7 +325,7 @@ CREATE TABLE latest (           -- the proposal that an experiment's files lead 
 CREATE TABLE experiment_run (   -- a run under the name that an experiment gives it
     experiment VARCHAR,
     run_id VARCHAR,
-    purpose VARCHAR,            -- 'proxy' or 'full'
+    purpose VARCHAR,            -- 'proxy', 'full'; of a selection 'base', 'selector', 'finetune'
     label VARCHAR,
     scale VARCHAR,
     mixture_name VARCHAR,

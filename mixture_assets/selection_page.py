@@ -1,0 +1,319 @@
+"""What a sweep of selections says: verdicts, tables and figures, beside the report."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.units import flops_text, seconds_text
+from mixture_assets.methods.uncertainty import percentile_interval
+from mixture_assets.report.images import png
+from mixture_assets.report.selection_figures import (
+    OverlapFigure,
+    UtilityFigure,
+    UtilityLine,
+    UtilityPanel,
+    UtilityPoint,
+)
+from mixture_assets.running import result_of
+from mixture_assets.selection.break_even import break_even_ratio, break_even_ratios
+from mixture_assets.selection.points import Point, cells, fits_of_utility
+from mixture_assets.selection.utility_fit import Parameter, UtilityFit
+from mixture_assets.selection_points import overlap
+from mixture_assets.selection_runs import Sweep
+from mixture_assets.selection_table import (
+    frontier_rows,
+    frontier_table,
+)
+from mixture_assets.store.files import atomic_write_bytes, atomic_write_text
+
+Table = tuple[Sequence[str], list[list[str]]]
+UNIT = "performance: minus the loss on judging documents (nats)"
+_Z90 = 1.645
+_CURVE_POINTS = 60
+_RATIO_DRAWS = 200
+_PARAMETERS: tuple[Parameter, ...] = ("rate", "zero", "ceiling")
+_COSTLY = ("perplexity", "gradient")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The best that any method does against random documents at the same compute."""
+
+    model: str
+    method: str
+    flops: float  # in all
+    gain_nats: float  # performance above random's
+    low: float  # 90 % interval
+    high: float
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        found = f"{self.gain_nats:+.3f} nats (90 % interval {self.low:+.3f} .. {self.high:+.3f})"
+        if self.is_supported:
+            return (
+                f"{self.model}: select by {self.method}; at {flops_text(self.flops)} in all it is "
+                f"{found} better than random documents for the same compute"
+            )
+        return (
+            f"{self.model}: random documents are the honest answer; the best of the others, "
+            f"{self.method}, is {found} from them at {flops_text(self.flops)} in all"
+        )
+
+
+def curves(points: Mapping[str, Sequence[Point]]) -> dict[str, dict[str, UtilityFit]]:
+    """Model -> method -> curve, where there are shares enough."""
+    found = {}
+    for model, own in points.items():
+        try:
+            found[model] = fits_of_utility(own)
+        except MixtureError:
+            found[model] = {}  # a pilot of two shares has no curve
+    return found
+
+
+def verdicts(
+    points: Mapping[str, Sequence[Point]], fits: Mapping[str, Mapping[str, UtilityFit]]
+) -> list[Verdict]:
+    """One for each model with a curve of random documents and of another method."""
+    found = []
+    for model, own in sorted(points.items()):
+        known = fits.get(model, {})
+        if "random" in known:
+            rivals = [
+                v for m in known if m != "random" for v in _against_random(model, own, known, m)
+            ]
+            if rivals:
+                found.append(max(rivals, key=lambda v: (v.low, v.gain_nats)))
+    return found
+
+
+def _against_random(
+    model: str, own: Sequence[Point], fits: Mapping[str, UtilityFit], method: str
+) -> list[Verdict]:
+    """At each cost that the method was measured at and random documents reach too."""
+    full = own[0].full_flops
+    most = max(p.cost for p in own if p.method == "random")
+    costs = sorted({round(c.point.cost, 9) for c in cells(own) if c.point.method == method})
+    found = []
+    for cost in (c for c in costs if c <= most * 1.001):
+        a, b = (fits[m].draws.predict([cost])[:, 0] for m in (method, "random"))
+        low, high = percentile_interval(np.asarray(a - b).tolist())
+        gain = float(np.median(a - b))
+        found.append(Verdict(model, method, cost * full, gain, low, high))
+    return found
+
+
+def point_table(points: Sequence[Point]) -> Table:
+    """Means over seeds, cheapest first."""
+    rows = []
+    for cell in cells(points):
+        p, error = cell.point, cell.standard_error
+        half = "" if error is None else f" ± {_Z90 * error:.3f}"
+        rows.append(
+            [
+                p.method,
+                f"{100 * (p.share or 0):g} %",
+                flops_text(p.selection_flops or 0.0),
+                flops_text(p.total_flops),
+                f"{p.cost:.3f}",
+                f"{-p.performance:.3f}{half}",
+                str(cell.n_seeds),
+            ]
+        )
+    header = ("method", "share", "selection", "in all", "of full", "judged loss (nats)", "seeds")
+    return header, rows
+
+
+def fit_rows(fits: Mapping[str, UtilityFit]) -> Table:
+    """Rates with intervals, fastest first."""
+    rows = []
+    for method, fit in sorted(fits.items(), key=lambda item: -item[1].curve.rate):
+        values = [_with_interval(fit, name) for name in _PARAMETERS]
+        rows.append([method, *values, "; ".join(fit.notes)])
+    return ("method", "rate", "at no training", "ceiling", "notes"), rows
+
+
+def _with_interval(fit: UtilityFit, name: Parameter) -> str:
+    low, high = fit.interval(name)
+    return f"{getattr(fit.curve, name):.3g} ({low:.3g} .. {high:.3g})"
+
+
+def ratio_rows(points: Sequence[Point], fits: Mapping[str, UtilityFit]) -> Table:
+    """From which ratio of trained to scoring parameters costly methods pay, by these curves."""
+    cheap = [m for m in fits if m not in _COSTLY]
+    rows = []
+    for method in (m for m in _COSTLY if m in fits):
+        own = next(p for p in points if p.method == method)
+        ratio = (own.train_params or math.nan) / (own.selector_params or math.nan)
+        at_one = own.start * ratio  # what selection costs a model as large as its selector
+        for rival in sorted(cheap):
+            found = break_even_ratio(fits[method].curve, fits[rival].curve, selection=at_one)
+            pairs = list(
+                zip(
+                    fits[method].draws.curves(_RATIO_DRAWS),
+                    fits[rival].draws.curves(_RATIO_DRAWS),
+                    strict=True,
+                )
+            )
+            low, high = break_even_ratios(pairs, selection=at_one)
+            cost = f"{found:.3g} ({low:.3g} .. {high:.3g})"
+            rows.append([method, rival, f"{ratio:.3g}", f"{own.start:.3g}", cost])
+    return ("method", "against", "ratio here", "selection, of full", "ratio that pays"), rows
+
+
+def utility_figure(sweep: Sweep, fits: Mapping[str, Mapping[str, UtilityFit]]) -> UtilityFigure:
+    """Points, curves and frontier of every model."""
+    panels = []
+    for model, own in sorted(sweep.points.items()):
+        frontier = {(r["method"], round(r["total_flops"])) for r in frontier_rows(own)}
+        lines = []
+        for method in sorted({p.method for p in own}):
+            marks = [
+                UtilityPoint(
+                    flops=c.point.total_flops,
+                    performance=c.point.performance,
+                    half=_Z90 * (c.standard_error or 0.0),
+                    share=c.point.share or 0.0,
+                    is_frontier=(method, round(c.point.total_flops)) in frontier,
+                )
+                for c in cells(own)
+                if c.point.method == method
+            ]
+            lines.append(
+                UtilityLine(method, tuple(marks), _curve(fits.get(model, {}), method, own))
+            )
+        n_params = own[0].train_params or 0.0
+        title = f"{model}: {n_params / 1e6:.3g} M parameters"
+        panels.append(UtilityPanel(title, tuple(lines), sweep.untrained.get(model)))
+    return UtilityFigure(tuple(panels), "minus judged loss (nats)")
+
+
+def _curve(
+    fits: Mapping[str, UtilityFit], method: str, own: Sequence[Point]
+) -> tuple[tuple[float, float], ...]:
+    if method not in fits:
+        return ()
+    costs = [p.cost for p in own if p.method == method]
+    full = own[0].full_flops
+    grid = np.geomspace(min(costs), max(costs), _CURVE_POINTS)
+    return tuple((float(c) * full, fits[method].curve.value(float(c))) for c in grid)
+
+
+def overlap_figure(sweep: Sweep) -> OverlapFigure:
+    """What methods chose alike, at up to three shares below the whole pool."""
+    methods = sweep.scored.selection.spec.methods
+    shares = [s for s in sweep.scored.selection.spec.shares if s < 1]
+    picked = shares if len(shares) <= 3 else [shares[0], shares[len(shares) // 2], shares[-1]]
+    panels = [(s, tuple(tuple(row) for row in overlap(sweep.cells, s, methods))) for s in picked]
+    return OverlapFigure(tuple(methods), tuple(panels))
+
+
+def write_page(sweep: Sweep, notes: Sequence[str] = ()) -> Path:
+    """Markdown, figures and points.csv in the folder of the experiment's report.
+
+    Args:
+        sweep: Its finished runs count.
+        notes: Further sentences, as about a prediction.
+    """
+    workspace = sweep.scored.selection.workspace
+    folder = workspace.store / "reports" / workspace.experiment.name
+    points, fits = sweep.points, curves(sweep.points)
+    atomic_write_bytes(folder / "selection.png", png(utility_figure(sweep, fits)))
+    atomic_write_bytes(folder / "selection_overlap.png", png(overlap_figure(sweep)))
+    atomic_write_text(folder / "selection_points.csv", points_csv(points))
+    path = folder / "selection.md"
+    atomic_write_text(path, _markdown(sweep, fits, notes))
+    return path
+
+
+def points_csv(points: Mapping[str, Sequence[Point]]) -> str:
+    """All points, one a row, as `mixture select fit` reads them."""
+    out = io.StringIO()
+    rows = [asdict(p) for _, own in sorted(points.items()) for p in own]
+    if rows:
+        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return out.getvalue()
+
+
+def _markdown(
+    sweep: Sweep, fits: Mapping[str, Mapping[str, UtilityFit]], notes: Sequence[str]
+) -> str:
+    pool = sweep.scored.selection.pool
+    lines = [
+        f"# Selection: {sweep.scored.selection.workspace.experiment.name}",
+        "",
+        f"A pool of {pool.n_documents:,} documents and {pool.n_tokens:,} tokens; left out: "
+        f"{pool.n_leaked:,} documents of the specialist set, {pool.n_held_out:,} held out for "
+        f"validation, {pool.n_repeated:,} repeats, {pool.n_beyond:,} beyond pool_tokens.",
+        "",
+        *(f"- **{v.sentence}**" for v in verdicts(sweep.points, fits)),
+        *(f"- {note}" for note in notes),
+        "",
+        "![Performance against all compute](selection.png)",
+        "",
+        "![What methods choose alike](selection_overlap.png)",
+    ]
+    for model, own in sorted(sweep.points.items()):
+        lines += ["", f"## {model}", "", *_section(own, fits.get(model, {}))]
+    lines += ["", "## Cost of selection", "", *_markdown_table(_score_table(sweep)), ""]
+    return "\n".join(lines)
+
+
+def _section(own: Sequence[Point], fits: Mapping[str, UtilityFit]) -> list[str]:
+    lines = ["Means over seeds, with 90 % intervals:", "", *_markdown_table(point_table(own))]
+    rows = frontier_rows(own)
+    lines += ["", "On the frontier, and how often noise leaves it there:", ""]
+    header, body = frontier_table(rows)
+    lines += _markdown_table((header, [list(r) for r in body]))
+    if fits:
+        lines += ["", "Curves through the points, all parameters free, 90 % intervals:", ""]
+        lines += _markdown_table(fit_rows(fits))
+        ratios = ratio_rows(own, fits)
+        if ratios[1]:
+            lines += ["", "Trained over scoring parameters from which a costly method pays:", ""]
+            lines += _markdown_table(ratios)
+    return lines
+
+
+def _score_table(sweep: Sweep) -> Table:
+    rows = []
+    seen = set()
+    for (method, _), scores in sorted(sweep.scored.sets.items()):
+        if method in seen:  # random: one for each seed
+            continue
+        seen.add(method)
+        rows.append(
+            [
+                method,
+                f"{scores.n_documents:,}",
+                flops_text(scores.flops),
+                seconds_text(scores.seconds),
+                f"{scores.n_nan:,}",
+            ]
+        )
+    for run in sweep.scored.runs.planned:
+        result = result_of(sweep.scored.selection.workspace, run)
+        if result is not None:
+            flops, seconds = flops_text(result["flops_train"]), seconds_text(result["seconds"])
+            rows.append([f"training of {run.label}", "", flops, seconds, ""])
+    return ("method", "documents", "FLOPs", "time", "without a score"), rows
+
+
+def _markdown_table(table: Table) -> list[str]:
+    header, rows = table
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
