@@ -82,10 +82,28 @@ class OnlineSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraSpec:
+    """Low-rank adapters that are trained in the place of a model's own weights."""
+
+    rank: int = 8
+    alpha: float = 16.0  # an adapter is scaled by alpha / rank
+    targets: tuple[str, ...] = ()  # last names of layers; empty: every linear layer of the blocks
+
+
+@dataclass(frozen=True, kw_only=True)
 class StartSpec:
     """The model whose weights a run goes on from, instead of fresh ones."""
 
     model: str  # digest of a model in the store: training.start.adopt_model
+    lora: LoraSpec | None = None  # None: every weight is trained
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "StartSpec":
+        """What `dataclasses.asdict` made a JSON value of."""
+        lora = value["lora"]
+        if lora is not None:
+            lora = LoraSpec(**(lora | {"targets": tuple(lora["targets"])}))
+        return cls(model=value["model"], lora=lora)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +151,7 @@ class RunSpec:
         if fields.get("online") is not None:
             fields["online"] = OnlineSpec(**fields["online"])
         if fields.get("start") is not None:
-            fields["start"] = StartSpec(**fields["start"])
+            fields["start"] = StartSpec.from_json(fields["start"])
         fields["model"] = ModelSpec(**fields["model"])
         fields["training"] = TrainingSpec(**fields["training"])
         return cls(**fields)

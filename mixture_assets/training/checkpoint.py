@@ -1,4 +1,4 @@
-"""Atomic checkpoints in one safetensors file: weights, optimizer state, step.
+"""Atomic checkpoints in one safetensors file: weights that are trained, optimizer state, step.
 
 The sampler needs no state of its own: it is a pure function of the step. Learning rates are
 one as well. So weights, moments and the step are everything, with the state of what steers a
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from mixture_assets.core.errors import MixtureWarning
 from mixture_assets.core.files import atomic_path
+from mixture_assets.training.sequences import trained_parameters
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class Progress:
 def save_checkpoint(
     folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, progress: Progress
 ) -> None:
-    """Write the state aside, flush it to disk and rename it into place."""
-    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
-    for name, parameter in model.named_parameters():
+    """Write the state of what is trained aside, flush it to disk and rename it into place."""
+    trained = trained_parameters(model)
+    tensors = {f"model.{name}": p.detach() for name, p in trained.items()}
+    for name, parameter in trained.items():
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = value.detach()
     metadata = {"progress": json.dumps(asdict(progress))}
@@ -67,7 +69,7 @@ def _restore(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimize
         progress = json.loads(file.metadata()["progress"])
         keys = set(file.keys())
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for name, parameter in trained_parameters(model).items():
                 parameter.copy_(file.get_tensor(f"model.{name}"))
                 optimizer.state[parameter] = {
                     key: file.get_tensor(f"optimizer.{key}.{name}")

@@ -12,12 +12,17 @@ from mixture_assets.core.files import atomic_path
 from mixture_assets.core.run import RunSpec
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training.device import Device
+from mixture_assets.training.lora import merge_adapters
 
 
 def keep_model(store: Path, folder: RunFolder, model: PreTrainedModel, spec: RunSpec) -> None:
-    """Write a folder that transformers' Auto classes read, tokenizer included."""
+    """Write a folder that transformers' Auto classes read, tokenizer included.
+
+    Adapters are merged for good: afterwards the model is an ordinary one.
+    """
     if folder.model_path.exists():
         return
+    merge_adapters(model)
     with atomic_path(folder.model_path) as aside:
         model.save_pretrained(aside)
         path = store / "tokenizers" / spec.tokenizer / "tokenizer.json"

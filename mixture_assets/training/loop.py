@@ -30,8 +30,9 @@ from mixture_assets.training.checkpoint import (
 )
 from mixture_assets.training.device import Device, peak_flops_per_second, probe
 from mixture_assets.training.kept import keep_model, peak_memory_bytes
+from mixture_assets.training.lora import adapter_parameters
 from mixture_assets.training.measure import evaluation_flops, losses_on, streams_of
-from mixture_assets.training.model import build_model, flops_per_token, parameters_of
+from mixture_assets.training.model import build_model, flops_per_token, frozen_of, parameters_of
 from mixture_assets.training.optimizer import build_optimizer, learning_rate
 from mixture_assets.training.snapshots import snapshot_steps, write_snapshot
 from mixture_assets.training.start import started_model
@@ -87,8 +88,18 @@ class Run:
 
     @property
     def train_flops_per_token(self) -> float:
-        """6 N and attention."""
-        return flops_per_token(self.n_params[1], self.model.config, self.layout.context)
+        """6 N and attention, less what frozen weights save."""
+        return self._flops_per_token(frozen_of(self.model))
+
+    @property
+    def flops_eval_per_token(self) -> float:
+        """Of a forward pass."""
+        return evaluation_flops(self._flops_per_token(0), 1)
+
+    def _flops_per_token(self, n_frozen: int) -> float:
+        return flops_per_token(
+            self.n_params[1], self.model.config, self.layout.context, n_frozen=n_frozen
+        )
 
 
 def train(
@@ -363,7 +374,7 @@ def _snapshot(run: Run, step: int) -> None:
             run.folder.path / "snapshots" / str(number),
             run.model,
             run.optimizer,
-            run.spec.training,
+            run.spec,
             steps=range(ends[number - 1], step),
             n_steps=run.layout.n_steps,
         )
@@ -382,6 +393,7 @@ def _step_line(run: Run, row: dict[str, Any]) -> str:
 def _result(run: Run) -> dict[str, Any]:
     per_token = run.train_flops_per_token
     realised = run.layout.realised_tokens
+    n_adapter = adapter_parameters(run.model)
     n_evaluations = len(evaluation_steps(run.layout.n_steps, run.measurement.evaluations))
     scored = sum(loss.n_tokens for loss in run.losses.values()) * n_evaluations
     return {
@@ -392,9 +404,9 @@ def _result(run: Run) -> dict[str, Any]:
         "metric_version": run.measurement.metric_version,
         "requested_tokens": dict(run.spec.tokens),
         "realised_tokens": realised,
-        "n_params": run.n_params[0],
+        "n_params": run.n_params[0] - n_adapter,  # of the model that is kept
         "flops_train": per_token * sum(realised.values()),
-        "flops_eval": evaluation_flops(per_token, scored),
+        "flops_eval": run.flops_eval_per_token * scored,
         "seconds": round(run.seconds, 3),
         "steps": run.layout.n_steps,
         "device": run.device.name,
@@ -403,4 +415,10 @@ def _result(run: Run) -> dict[str, Any]:
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "peak_memory_bytes": peak_memory_bytes(run.device),
-    } | (run.steering.result(run.train_flops_per_token) if run.steering else {})
+    } | _further_result(run, n_adapter)
+
+
+def _further_result(run: Run, n_adapter: int) -> dict[str, Any]:
+    """What only some runs have."""
+    found: dict[str, Any] = {"n_adapter_params": n_adapter} if n_adapter else {}
+    return found | (run.steering.result(run.train_flops_per_token) if run.steering else {})

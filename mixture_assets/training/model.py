@@ -108,17 +108,36 @@ def parameters_of(model: PreTrainedModel) -> tuple[int, int]:
     A tied embedding counts in both: it is the output projection too.
     """
     n_all = sum(p.numel() for p in model.parameters())
-    looked_up = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    return n_all, n_all - sum(p.numel() for p in _looked_up(model))
+
+
+def frozen_of(model: PreTrainedModel) -> int:
+    """Parameters that take part in a matrix product and are not trained."""
+    looked_up = {id(p) for p in _looked_up(model)}
+    frozen = (p for p in model.parameters() if not p.requires_grad)
+    return sum(p.numel() for p in frozen if id(p) not in looked_up)
+
+
+def _looked_up(model: PreTrainedModel) -> list[torch.Tensor]:
+    """Embeddings that no matrix product has."""
     head = model.get_output_embeddings()
     tied = head.weight if head is not None else None
-    return n_all, n_all - sum(e.weight.numel() for e in looked_up if e.weight is not tied)
+    tables = [m.weight for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    return [weight for weight in tables if weight is not tied]
 
 
-def flops_per_token(n_matmul: int, config: PretrainedConfig, context: int) -> float:
-    """Training FLOPs per token: 6 N, and 12 L d C for the attention products (not halved)."""
+def flops_per_token(
+    n_matmul: int, config: PretrainedConfig, context: int, *, n_frozen: int = 0
+) -> float:
+    """Training FLOPs per token: 6 N, and 12 L d C for the attention products (not halved).
+
+    Of the 6, two are forward, two are the gradient of what goes in and two that of the weight:
+    the last are not computed for the `n_frozen` of the parameters that are not trained. That the
+    lowest layers' inputs need no gradient either is not counted.
+    """
     layers = getattr(config, "num_hidden_layers", 0)
     width = getattr(config, "hidden_size", 0)
-    return 6.0 * n_matmul + 12.0 * layers * width * context
+    return 6.0 * n_matmul - 2.0 * n_frozen + 12.0 * layers * width * context
 
 
 def _llama_shape(spec: ModelSpec) -> dict[str, Any]:

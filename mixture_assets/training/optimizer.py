@@ -11,8 +11,8 @@ _WSD_DECAY_FRACTION = 0.2  # of all steps, at the end
 
 
 def build_optimizer(model: PreTrainedModel, spec: TrainingSpec) -> torch.optim.AdamW:
-    """Fused AdamW; weight decay on matrices, none on gains and biases."""
-    parameters = list(model.parameters())
+    """Fused AdamW on what is trained; weight decay on matrices, none on gains and biases."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": spec.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},

@@ -4,13 +4,14 @@ import time
 
 import torch
 
-from mixture_assets.core.run import ModelSpec, TrainingSpec
+from mixture_assets.core.run import LoraSpec, ModelSpec, TrainingSpec
 from mixture_assets.training.device import probe
+from mixture_assets.training.lora import add_adapters
 from mixture_assets.training.model import (
     build_model,
-    count_parameters,
     flops_per_token,
-    model_config,
+    frozen_of,
+    parameters_of,
 )
 from mixture_assets.training.optimizer import build_optimizer
 
@@ -41,8 +42,15 @@ def measure_tokens_per_second(
     return batch * model_spec.context / sorted(seconds[1:])[steps // 2]
 
 
-def training_flops(model_spec: ModelSpec, *, vocab_size: int) -> float:
-    """FLOPs to train on one token, without allocating the model."""
-    _, n_matmul = count_parameters(model_spec, vocab_size=vocab_size)
-    config = model_config(model_spec, vocab_size=vocab_size)
-    return flops_per_token(n_matmul, config, model_spec.context)
+def training_flops(
+    model_spec: ModelSpec, *, vocab_size: int, lora: LoraSpec | None = None
+) -> float:
+    """FLOPs to train on one token, without allocating the model; with `lora`, its adapters."""
+    with torch.device("meta"):
+        model = build_model(
+            model_spec, vocab_size=vocab_size, seed=0, attention="eager", device="meta"
+        )
+        if lora is not None:
+            add_adapters(model, lora, seed=0)
+    n_matmul, n_frozen = parameters_of(model)[1], frozen_of(model)
+    return flops_per_token(n_matmul, model.config, model_spec.context, n_frozen=n_frozen)

@@ -2,14 +2,14 @@
 
 snapshots/<k>/model.safetensors    what is trained, by name
               moments.safetensors  exp_avg.<name> and exp_avg_sq.<name> of Adam
-              snapshot.json        the fields of `Snapshot` that are numbers
+              snapshot.json        the numbers of `Snapshot`, and `lora` where adapters are trained
 
 Gradient selection (M. Xia et al., "LESS", 2024, arXiv:2402.04333) preconditions gradients by the
 moments and weighs each snapshot by the mean learning rate of the part of training that it ends.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 
 from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.files import atomic_path
-from mixture_assets.core.run import TrainingSpec
+from mixture_assets.core.run import LoraSpec, RunSpec
+from mixture_assets.training.lora import add_adapters
 from mixture_assets.training.optimizer import learning_rate
 from mixture_assets.training.sequences import trained_parameters
 from mixture_assets.training.start import load_model
@@ -56,7 +57,7 @@ def write_snapshot(
     folder: Path,
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
-    training: TrainingSpec,
+    spec: RunSpec,
     *,
     steps: range,
     n_steps: int,
@@ -67,7 +68,7 @@ def write_snapshot(
     """
     if folder.exists():
         return
-    trained = trained_parameters(model)
+    trained, training = trained_parameters(model), spec.training
     states = {name: optimizer.state[p] for name, p in trained.items()}
     rates = [learning_rate(training, step, n_steps) for step in steps]
     said = {
@@ -78,6 +79,8 @@ def write_snapshot(
         "eps": optimizer.defaults["eps"],
         "adam_step": int(next(iter(states.values()))["step"]),
     }
+    if spec.start is not None and spec.start.lora is not None:
+        said["lora"] = asdict(spec.start.lora)
     moments = {f"{key}.{name}": state[key] for name, state in states.items() for key in _MOMENTS}
     with atomic_path(folder) as aside:
         aside.mkdir()
@@ -91,8 +94,11 @@ def load_snapshot(
 ) -> tuple[PreTrainedModel, Snapshot]:
     """The model as it was at a snapshot, in evaluation mode, and what Adam knew.
 
+    What was not trained is frozen; adapters stand beside the layers that they adapt.
+
     Args:
-        base: Folder of the model that the run started from, or of the one that it kept.
+        base: Folder of the model that the run started from; of one that trained every weight,
+            the model that it kept will do.
         folder: snapshots/<k> of the run.
         attention: As transformers names its implementations.
 
@@ -109,6 +115,8 @@ def load_snapshot(
             hint="a run with `snapshots` writes them; train it again",
         ) from error
     model = load_model(base, attention=attention)
+    if lora := said.pop("lora", None):
+        add_adapters(model, LoraSpec(**lora), seed=0)
     _put(model, weights, folder)
     first, second = ({name: moments[f"{key}.{name}"] for name in weights} for key in _MOMENTS)
     return model, Snapshot(**said, exp_avg=first, exp_avg_sq=second)

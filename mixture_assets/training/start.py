@@ -23,6 +23,7 @@ from mixture_assets.core.files import atomic_path
 from mixture_assets.core.run import ModelSpec, RunSpec
 from mixture_assets.training.architecture import describe
 from mixture_assets.training.device import Device
+from mixture_assets.training.lora import add_adapters
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _TOKENIZER = "tokenizer.json"
@@ -94,6 +95,8 @@ def started_model(store: Path, spec: RunSpec, device: Device, *, eos_id: int) ->
     model = load_model(folder, attention=device.attention)
     for each in (model.config, model.generation_config):
         each.bos_token_id = each.eos_token_id = eos_id
+    if spec.start.lora is not None:
+        add_adapters(model, spec.start.lora, seed=spec.seed)
     torch.nn.Module.to(model, device.kind)  # in place; transformers hides the type of its own `to`
     model.train()
     return model

@@ -2,14 +2,17 @@ import pytest
 import torch
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.run import ModelSpec
+from mixture_assets.core.run import LoraSpec, ModelSpec
+from mixture_assets.training.lora import adapter_parameters, add_adapters
 from mixture_assets.training.model import (
     build_model,
     count_parameters,
     flops_per_token,
+    frozen_of,
     model_config,
     parameters_of,
 )
+from mixture_assets.training.rate import training_flops
 
 SMALL = {"width": 16, "layers": 2, "heads": 2, "context": 8}
 
@@ -59,6 +62,23 @@ def test_flops_agree_with_torch_counting_a_forward_and_backward():
         model(input_ids=tokens).logits.sum().backward()
     ours = flops_per_token(parameters_of(model)[1], model.config, 16) * tokens.numel()
     assert ours == pytest.approx(counter.get_total_flops(), rel=0.05)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_flops_of_adapters_agree_with_torch_counting_a_forward_and_backward(family):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    spec = ModelSpec(family=family, width=32, layers=6, heads=2, context=16)
+    model = build_model(spec, vocab_size=64, seed=0, attention="eager")
+    add_adapters(model, LoraSpec(rank=4), seed=0)
+    tokens = torch.zeros(4, 16, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=tokens).logits.sum().backward()
+    ours = training_flops(spec, vocab_size=64, lora=LoraSpec(rank=4)) * tokens.numel()
+    assert ours == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert ours < 0.9 * training_flops(spec, vocab_size=64) * tokens.numel()
+    n_matmul, n_frozen = parameters_of(model)[1], frozen_of(model)
+    assert n_matmul - n_frozen == adapter_parameters(model)
 
 
 def test_an_unknown_family_is_named():
