@@ -28,19 +28,21 @@ class Cell:
     doc_ids: frozenset[str]
 
 
-def points(
+def measured_cells(
     selection: Selection,
     cells: Sequence[Cell],
     sets: ScoreSets,
     runs: SelectorRuns,
     base: Mapping[str, PlannedRun],
-) -> dict[str, list[Point]]:
-    """Points of every model, for the cells whose runs are done.
+) -> list[tuple[Cell, Point]]:
+    """The cells whose runs are done, each with its point.
 
     Performance is minus the loss on the documents that judge, in nats: more is better.
     """
-    rate = flops_per_second(selection, [c.run for c in cells])
-    found: dict[str, list[Point]] = {}
+    # Of runs that are done before any cell is: a forecast does not change when cells are added.
+    rate = flops_per_second(selection, [*base.values(), *runs.planned])
+    rate = rate or flops_per_second(selection, [c.run for c in cells])
+    found = []
     for cell in cells:
         result = result_of(selection.workspace, cell.run)
         if result is None:
@@ -49,7 +51,7 @@ def points(
         point = Point(
             method=cell.method,
             total_flops=result["flops_train"] + cost,
-            full_flops=_full_flops(selection, cells, cell.model, result),
+            full_flops=_full_flops(selection, result),
             performance=-result["losses"][SPECIALIST]["loss_nats"],
             share=cell.share,
             seed=str(cell.seed),
@@ -57,7 +59,7 @@ def points(
             selector_params=_selector_params(selection, cells, cell.method, base),
             selection_flops=cost,
         )
-        found.setdefault(cell.model, []).append(point)
+        found.append((cell, point))
     return found
 
 
@@ -111,9 +113,7 @@ def overlap(cells: Sequence[Cell], share: float, methods: Sequence[str]) -> list
     return [[len(chosen[a] & chosen[b]) / max(1, len(chosen[a])) for b in methods] for a in methods]
 
 
-def _full_flops(
-    selection: Selection, cells: Sequence[Cell], model: str, result: Mapping[str, Any]
-) -> float:
+def _full_flops(selection: Selection, result: Mapping[str, Any]) -> float:
     """Training a model on the whole pool once: per token, times the pool's tokens."""
     per_token = result["flops_train"] / max(1, sum(result["realised_tokens"].values()))
     return float(per_token * (selection.pool.n_tokens + selection.pool.n_documents))

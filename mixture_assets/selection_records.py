@@ -1,5 +1,7 @@
 """What a sweep came to, as rows of the store."""
 
+from collections.abc import Mapping, Sequence
+
 from mixture_assets.core.digest import digest
 from mixture_assets.pools import Selection
 from mixture_assets.selection.points import Point
@@ -28,18 +30,18 @@ def record_scores(selection: Selection, sets: ScoreSets) -> None:
 def record_points(
     selection: Selection,
     sweep_id: str,
-    cells: dict[Cell, Point],
+    measured: Sequence[tuple[Cell, Point]],
     sets: ScoreSets,
-    fits: dict[tuple[str, str], UtilityFit],
+    fits: Mapping[tuple[str, str], UtilityFit],
 ) -> None:
     """Points of a sweep, the curves through them, and the edges from subsets to scores."""
-    points = [_point_row(sweep_id, c, p, sets) for c, p in cells.items()]
+    points = [_point_row(sweep_id, c, p, sets) for c, p in measured]
     edges = {
         (token_set, sets[c.method, c.seed].digest, "chosen")
-        for c in cells
+        for c, _ in measured
         for token_set in c.run.spec.token_sets.values()
     }
-    edges |= {(sweep_id, c.run.run_id, "selection_run") for c in cells}
+    edges |= {(sweep_id, c.run.run_id, "selection_run") for c, _ in measured}
     rows: dict[str, list[dict[str, object]]] = {
         "selection_point": points,
         "edge": [{"child": c, "parent": p, "role": role} for c, p, role in sorted(edges)],

@@ -1,8 +1,4 @@
-"""A sweep of selections: what is scored, what is trained, and what is predicted in between.
-
-The order is base runs, selector runs, scores, pilot, prediction, all other runs: what the planner
-says of the pilot is on record before the first run that it speaks of has begun.
-"""
+"""The runs of a sweep of selections: what scores, and what is trained on what is chosen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +6,7 @@ from dataclasses import dataclass
 from mixture_assets import pipeline
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.corpus import Corpus, Workspace
+from mixture_assets.corpus import Workspace
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.plans import PlannedRun
 from mixture_assets.pools import Selection, Starts
@@ -19,10 +15,20 @@ from mixture_assets.scoring import SelectorRuns, score_set, selector_runs
 from mixture_assets.selection.choose import choose
 from mixture_assets.selection.points import Point
 from mixture_assets.selection.scores import ScoreSet
-from mixture_assets.selection_points import Cell, ScoreSets, points, untrained
+from mixture_assets.selection_points import Cell, ScoreSets, measured_cells, untrained
+from mixture_assets.selection_records import record_scores
 
 Say = Callable[[str], None]
 OnSettled = Callable[[PlannedRun], None]
+
+
+@dataclass(frozen=True)
+class Models:
+    """Finished runs that a selection rests on."""
+
+    base: Mapping[str, PlannedRun]  # by model
+    starts: Starts
+    runs: SelectorRuns
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Sweep:
     def pilot(self) -> list[PlannedRun]:
         """The runs that predictions are made from."""
         shares = self.scored.selection.spec.pilot_shares
-        return self.with_shares([s for s in shares])
+        return self.with_shares(shares)
 
     def with_shares(self, shares: Sequence[float]) -> list[PlannedRun]:
         """The runs of some shares."""
@@ -61,10 +67,23 @@ class Sweep:
         return [run for run in self.planned if run.run_id in asked]
 
     @property
+    def measured(self) -> list[tuple[Cell, Point]]:
+        """Cells whose runs are done, with their points."""
+        s = self.scored
+        return measured_cells(s.selection, self.cells, s.sets, s.runs, s.base)
+
+    @property
     def points(self) -> dict[str, list[Point]]:
         """Points of every model, of the runs that are done."""
-        s = self.scored
-        return points(s.selection, self.cells, s.sets, s.runs, s.base)
+        found: dict[str, list[Point]] = {}
+        for cell, point in self.measured:
+            found.setdefault(cell.model, []).append(point)
+        return found
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no run is missing."""
+        return not missing_runs(self.scored.selection.workspace, self.planned)
 
     @property
     def untrained(self) -> dict[str, float]:
@@ -72,31 +91,33 @@ class Sweep:
         return untrained(self.scored.selection, self.scored.base)
 
 
-def select(
-    workspace: Workspace, corpus: Corpus, *, say: Say = print, on_settled: OnSettled | None = None
-) -> Scored:
-    """Train what is scored with, and score the pool by every method; finished parts are kept."""
-    selection = Selection.of(workspace, corpus)
-    pool = selection.pool
-    say(
-        f"pool: {pool.n_documents:,} documents, {pool.n_tokens:,} tokens; left out: "
-        f"{pool.n_leaked:,} of the specialist set, {pool.n_held_out:,} held out, "
-        f"{pool.n_repeated:,} repeats, {pool.n_beyond:,} beyond pool_tokens"
-    )
+def models_of(
+    selection: Selection, *, say: Say = print, on_settled: OnSettled | None = None
+) -> Models:
+    """Train what everything else goes on from and scores with, unless that is done."""
+    workspace = selection.workspace
     base = {run.scale: run for run in selection.base_runs()}
     _train(workspace, list(base.values()), "base models", say, on_settled)
     starts = selection.starts()
     runs = selector_runs(selection, starts)
     _train(workspace, runs.planned, "models to score with", say, on_settled)
-    sets: dict[tuple[str, int], ScoreSet] = {}
-    for method in selection.spec.methods:
-        for seed in selection.spec.seeds if method == "random" else selection.spec.seeds[:1]:
-            found = sets[method, seed] = score_set(selection, method, seed, starts, runs)
-            say(f"scored by {method}: {found.n_documents:,} documents, {found.seconds:.1f} s")
-        first = sets[method, selection.spec.seeds[0]]
-        for seed in selection.spec.seeds[1:]:
-            sets.setdefault((method, seed), first)
-    return Scored(selection, base, starts, runs, sets)
+    return Models(base, starts, runs)
+
+
+def scored(
+    selection: Selection, models: Models, methods: Sequence[str] = (), *, say: Say = print
+) -> Scored:
+    """Score the pool by some methods, by default all; finished score sets are kept."""
+    seeds, sets = selection.spec.seeds, dict[tuple[str, int], ScoreSet]()
+    for method in methods or selection.spec.methods:
+        for seed in seeds:
+            if method == "random" or seed == seeds[0]:
+                found = score_set(selection, method, seed, models.starts, models.runs)
+                said = f"{found.n_documents:,} documents, {found.seconds:.1f} s"
+                say(f"scored by {method}: {said}, {found.n_nan} without a score")
+            sets[method, seed] = found
+    record_scores(selection, sets)
+    return Scored(selection, models.base, models.starts, models.runs, sets)
 
 
 def plan_sweep(scored: Scored) -> Sweep:

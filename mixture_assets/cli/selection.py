@@ -64,3 +64,26 @@ def frontier(points: Path, train_params: float | None, as_json: bool) -> None:
         print_json(answer)
         return
     print_table(*frontier_table(answer))
+
+
+@select.command(epilog="Example: mixture select run --experiment experiments/selection.toml")
+@experiment_option
+@click.option("--pilot", is_flag=True, help="Stop after the smallest shares and the forecast.")
+@json_option
+def run(experiment: Path, pilot: bool, as_json: bool) -> None:
+    """Score a pool by every method, train on shares of it, and say what selection is worth.
+
+    The experiment file's [selection] says what; finished parts are looked up, interrupted ones
+    go on. A forecast of the pilot is on record before the other runs begin.
+    """
+    from mixture_assets.sweeps import run_sweep, summary_json
+
+    quiet = (lambda line: None) if as_json else say
+    summary = run_sweep(load(experiment), is_pilot=pilot, say=quiet)
+    if as_json:
+        print_json(summary_json(summary))
+        return
+    for sentence in summary.sentences:
+        click.echo(sentence)
+    click.echo(f"page: {summary.page}")
+    say("next: `mixture select plan` for another budget, `mixture calibration` for the forecast")

@@ -134,6 +134,7 @@ class SelectionSpec:
     methods: tuple[str, ...] = ("random", "bm25", "embedding", "perplexity", "gradient")
     shares: tuple[float, ...] = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)  # of the pool's tokens
     pilot_shares: tuple[float, ...] = (0.025, 0.05, 0.1)  # trained first, to predict the others
+    budget_share: float = 0.5  # one of shares: the budget that is planned for, in whole pools
     seeds: tuple[int, ...] = (0, 1, 2)
     models: Mapping[str, ModelSpec] = field(default_factory=dict)  # empty: [model], as 'model'
     selector: str = ""  # which of the models scores; empty: the first by name

@@ -144,6 +144,7 @@ def _selection_rules(e: "Experiment") -> Iterator[Rule]:
         yield 0 < min(shares, default=1), f"selection: {key}", "> 0"
         yield max(shares, default=1) <= 1, f"selection: {key}", "<= 1: the whole pool"
     yield set(s.pilot_shares) <= set(s.shares), "selection: pilot_shares", "some of the shares"
+    yield s.budget_share in s.shares, "selection: budget_share", "one of the shares"
     yield from _seed_rules(s.seeds, "selection: seeds")
     names = s.models or {"model": e.model}
     yield not s.selector or s.selector in names, "selection: selector", f"of {', '.join(names)}"

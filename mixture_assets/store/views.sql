@@ -12,6 +12,9 @@ CREATE VIEW node AS
     UNION ALL SELECT token_set_id, 'token_set', domain, available_tokens || ' tokens' FROM domain
     UNION ALL SELECT token_shard_id, 'token_shard', domain, n_tokens || ' tokens' FROM token_shard
     UNION ALL SELECT tokenizer_id, 'tokenizer', NULL, name FROM tokenizer
+    UNION ALL
+    SELECT DISTINCT pool_id, 'pool', NULL, n_documents || ' documents' FROM selection_pool
+    UNION ALL SELECT score_set_id, 'score_set', NULL, method FROM selection_score_set
     UNION ALL SELECT shard_id, 'shard', domain, url FROM shard
     UNION ALL
     SELECT comparison_id, 'comparison', NULL, concat_ws(' ', 'against', baseline || ':', verdict)
@@ -153,8 +156,8 @@ CREATE VIEW calibration AS
             FROM edge JOIN run ON run.run_id = edge.parent
             JOIN planned_run ON planned_run.run_id = run.run_id
                 AND planned_run.experiment = comparison.experiment
-            WHERE edge.child = comparison_id AND edge.role = 'full_run'
-                AND planned_run.mixture_name = 'proposal') AS begun_at
+            WHERE edge.child = comparison_id AND (edge.role = 'selection_run'
+                OR edge.role = 'full_run' AND planned_run.mixture_name = 'proposal')) AS begun_at
         FROM comparison WHERE proposal_value > 0 AND baseline_value > 0
         QUALIFY row_number() OVER (
             PARTITION BY experiment, proposal_id, baseline, objective, tokens

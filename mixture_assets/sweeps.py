@@ -1,0 +1,115 @@
+"""A whole sweep: models, scores, pilot, forecast, all other runs, and what they came to.
+
+What the planner says of the pilot is on record before the first run that it speaks of has begun.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixture_assets import pipeline
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.corpus import Workspace
+from mixture_assets.forecast import Forecast, Outcome, forecast, record_forecast, score_forecast
+from mixture_assets.pools import Selection
+from mixture_assets.selection_page import curves, verdicts, write_page
+from mixture_assets.selection_records import record_points
+from mixture_assets.selection_runs import (
+    OnSettled,
+    Say,
+    Sweep,
+    decision_of,
+    models_of,
+    plan_sweep,
+    scored,
+    train_sweep,
+)
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """What a sweep came to."""
+
+    sweep: Sweep
+    sweep_id: str
+    forecasts: Sequence[Forecast]
+    outcomes: Sequence[Outcome]  # none while only the pilot is done
+    sentences: Sequence[str]  # verdicts, forecasts and outcomes
+    page: Path
+
+
+def run_sweep(
+    workspace: Workspace,
+    *,
+    is_pilot: bool = False,
+    say: Say = print,
+    on_settled: OnSettled | None = None,
+) -> SweepSummary:
+    """The experiment's [selection], from raw text to its page; what is finished is looked up.
+
+    Args:
+        workspace: The experiment.
+        is_pilot: Stop after the forecasts.
+        say: Told what happens.
+        on_settled: Told of each run that ends.
+    """
+    corpus = pipeline.prepare(workspace, say=say)
+    selection = Selection.of(workspace, corpus)
+    say(pool_line(selection))
+    models = models_of(selection, say=say, on_settled=on_settled)
+    sweep = plan_sweep(scored(selection, models, say=say))
+    return finish(sweep, is_pilot=is_pilot, say=say, on_settled=on_settled)
+
+
+def finish(
+    sweep: Sweep,
+    *,
+    is_pilot: bool = False,
+    say: Say = print,
+    on_settled: OnSettled | None = None,
+) -> SweepSummary:
+    """Train a planned sweep, forecasts in between, and write down what it came to."""
+    train_sweep(sweep, sweep.pilot, say=say, on_settled=on_settled)
+    forecasts = forecasts_of(sweep)
+    for said in forecasts:
+        record_forecast(sweep, said, decision_of(sweep))
+        say(said.sentence)
+    if not is_pilot:
+        train_sweep(sweep, sweep.planned, say=say, on_settled=on_settled)
+    return summed_up(sweep, forecasts)
+
+
+def forecasts_of(sweep: Sweep) -> list[Forecast]:
+    """Of every model whose pilot says enough; from the pilot alone, so the same at any time."""
+    found = []
+    for model in sorted(sweep.scored.selection.models):
+        try:
+            found.append(forecast(sweep, model))
+        except MixtureError:
+            continue  # too few shares for a curve: nothing is predicted
+    return found
+
+
+def summed_up(sweep: Sweep, forecasts: Sequence[Forecast]) -> SweepSummary:
+    """Records, page and sentences of the runs that are done."""
+    workspace, sweep_id = sweep.scored.selection.workspace, decision_of(sweep)
+    points, is_done = sweep.points, sweep.is_done
+    fits = curves(points)
+    flat = {(model, m): fit for model, own in fits.items() for m, fit in own.items()}
+    record_points(sweep.scored.selection, sweep_id, sweep.measured, sweep.scored.sets, flat)
+    outcomes = [score_forecast(sweep, said, sweep_id) for said in forecasts] if is_done else []
+    notes = [*(o.sentence for o in outcomes)] or [said.sentence for said in forecasts]
+    page = write_page(sweep, notes)
+    pipeline.refresh_database(workspace)
+    sentences = [*(v.sentence for v in verdicts(points, fits)), *notes]
+    return SweepSummary(sweep, sweep_id, forecasts, outcomes, sentences, page)
+
+
+def pool_line(selection: Selection) -> str:
+    """What is chosen from, and what was left out of it."""
+    pool = selection.pool
+    return (
+        f"pool: {pool.n_documents:,} documents, {pool.n_tokens:,} tokens; left out: "
+        f"{pool.n_leaked:,} of the specialist set, {pool.n_held_out:,} held out, "
+        f"{pool.n_repeated:,} repeats, {pool.n_beyond:,} beyond pool_tokens"
+    )
