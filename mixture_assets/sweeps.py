@@ -4,8 +4,9 @@ What the planner says of the pilot is on record before the first run that it spe
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mixture_assets import pipeline
 from mixture_assets.core.errors import MixtureError
@@ -113,3 +114,20 @@ def pool_line(selection: Selection) -> str:
         f"{pool.n_leaked:,} of the specialist set, {pool.n_held_out:,} held out, "
         f"{pool.n_repeated:,} repeats, {pool.n_beyond:,} beyond pool_tokens"
     )
+
+
+def summary_json(summary: SweepSummary) -> dict[str, Any]:
+    """What `mixture select run --json` prints."""
+    points = summary.sweep.points
+    return {
+        "sweep_id": summary.sweep_id,
+        "page": str(summary.page),
+        "sentences": list(summary.sentences),
+        "verdicts": [asdict(v) for v in verdicts(points, curves(points))],
+        "points": {model: [asdict(p) for p in own] for model, own in sorted(points.items())},
+        "fits": {
+            model: {method: fit.to_json() for method, fit in own.items()}
+            for model, own in curves(points).items()
+        },
+        "choices": {f.model: f.choice.to_json() for f in summary.forecasts},
+    }

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 
-from mixture_assets.cli.app import cli, json_option, print_json, print_table
+from mixture_assets.cli.app import (
+    cli,
+    experiment_option,
+    json_option,
+    open_workspace,
+    print_json,
+    print_table,
+    say,
+)
 
 POINTS = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -79,7 +87,7 @@ def run(experiment: Path, pilot: bool, as_json: bool) -> None:
     from mixture_assets.sweeps import run_sweep, summary_json
 
     quiet = (lambda line: None) if as_json else say
-    summary = run_sweep(load(experiment), is_pilot=pilot, say=quiet)
+    summary = run_sweep(open_workspace(experiment), is_pilot=pilot, say=quiet)
     if as_json:
         print_json(summary_json(summary))
         return

@@ -15,12 +15,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.data.files import write_json
-from mixture_assets.data.frozen import END_OF_TEXT, FrozenTokenizer, freeze
+from mixture_assets.data.frozen import END_OF_TEXT, PROBE, FrozenTokenizer, freeze
 from mixture_assets.data.messages import first_sentence
 from mixture_assets.data.readers import documents
 from mixture_assets.data.shards import RawShard, require_unchanged
 
-__all__ = ["FrozenTokenizer", "load_tokenizer", "train_tokenizer", "unreadable_samples"]
+__all__ = [
+    "FrozenTokenizer",
+    "load_tokenizer",
+    "same_tokenizer",
+    "train_tokenizer",
+    "unreadable_samples",
+]
 
 TRAIN_VERSION = 1  # raise when a change of code changes what is learned
 _DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -115,6 +121,19 @@ def load_tokenizer(name_or_path: str, *, store: Path) -> FrozenTokenizer:
             hint="save it again: transformers' save_pretrained writes tokenizer.json",
         ) from error
     return freeze(tokenizer, eos_token=_eos_token(tokenizer, path), store=store)
+
+
+def same_tokenizer(path: Path, tokenizer: FrozenTokenizer) -> bool:
+    """Whether a tokenizer.json gives the same ids the same meaning; end-of-text may differ."""
+    try:
+        theirs = Tokenizer.from_file(str(path))
+    except Exception:  # `tokenizers` raises bare Exception
+        return False
+    ours = tokenizer.reference
+    if theirs.get_vocab(with_added_tokens=True) != ours.get_vocab(with_added_tokens=True):
+        return False
+    one, other = (t.encode(PROBE, add_special_tokens=False).ids for t in (theirs, ours))
+    return bool(one == other)
 
 
 def _trained_before(key_file: Path, store: Path) -> FrozenTokenizer | None:

@@ -12,10 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from mixture_assets.core.run import ModelSpec
 from mixture_assets.data.shards import discover
 from mixture_assets.data.tokenizer import train_tokenizer
 from mixture_assets.selection.documents import Documents, Pool
+from mixture_assets.training.model import build_model
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "ccds"
 FULL_FLOPS = {"7B": 4.593e18, "13B": 8.638e18, "70B": 4.926e19}  # one pass over the pool
@@ -57,7 +60,7 @@ def english():
     """Pieces of the standard library's source, of many lengths."""
     modules = (json, textwrap, inspect, types)
     return [
-        inspect.getsource(m)[i : i + 150 + 37 * (i % 7)]
+        inspect.getsource(m)[i : i + 40 + 35 * (i // 490 % 7)]
         for m in modules
         for i in range(0, 4900, 490)
     ]
@@ -144,6 +147,51 @@ def texts_of(pool):
 def rank_correlation(one, other):
     a, b = (np.argsort(np.argsort(x)) for x in (one, other))
     return float(np.corrcoef(a, b)[0, 1])
+
+
+CONTEXT = 32
+
+
+def tiny_model(family, tokenizer, width=32, **overrides):
+    """A model of two layers."""
+    spec = ModelSpec(
+        family=family, width=width, layers=2, heads=2, context=CONTEXT, overrides=overrides
+    )
+    return build_model(spec, vocab_size=tokenizer.vocab_size, seed=0, attention="eager")
+
+
+def loss_of(model, ids, eos_id):
+    """Mean nats of a document's tokens, one window after the other, written out plainly."""
+    stream = [eos_id, *ids]
+    nats = []
+    for start in range(0, len(ids), CONTEXT):
+        window = torch.tensor([stream[start : start + CONTEXT + 1]])
+        log_p = model(input_ids=window[:, :-1]).logits[0].log_softmax(-1)
+        nats.append(-log_p.gather(1, window[0, 1:, None])[:, 0])
+    return torch.cat(nats).mean()
+
+
+def tune(model, texts, tokenizer, steps=40, learning_rate=1e-2):
+    """Train on texts; the optimizer."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], learning_rate)
+    ids = [tokenizer.reference.encode(t).ids for t in texts]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        torch.stack([loss_of(model, i, tokenizer.eos_id) for i in ids]).mean().backward()
+        optimizer.step()
+    return optimizer
+
+
+@pytest.fixture(scope="session")
+def tuned(tmp_path_factory, tokenizer):
+    """Folders of models that know the specialist set by heart, by family."""
+    folders = {}
+    for family in ("llama", "gpt2"):
+        model = tiny_model(family, tokenizer)
+        tune(model, SPECIALIST, tokenizer)
+        folders[family] = tmp_path_factory.mktemp(family)
+        model.save_pretrained(folders[family])
+    return folders
 
 
 @pytest.fixture(scope="session")
