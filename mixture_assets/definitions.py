@@ -17,11 +17,14 @@ from mixture_assets.defs import (
     numbers,
     proxies,
     records,
+    selection,
     training,
     verbs,
 )
 from mixture_assets.defs.resources import Lab
 from mixture_assets.defs.steps import owned
+
+LAB = Lab.from_environment()
 
 defs = dg.Definitions(
     assets=owned(
@@ -45,6 +48,8 @@ defs = dg.Definitions(
                 # weights -> the models that they are for, and what the weights were worth
                 training.full_run,
                 evaluation.evaluation,
+                # documents -> the ones worth training on, where the experiment asks for it
+                *(selection.assets if LAB.has_selection() else []),
                 # everything, findable
                 records.database,
                 records.report,
@@ -61,7 +66,14 @@ defs = dg.Definitions(
         mixtures.epochs_within_cap,
         training.finite_full_losses,
     ],
-    jobs=[*jobs.stages, jobs.everything, *verbs.verbs, *numbers.verbs, *decisions.verbs],
+    jobs=[
+        *jobs.stages,
+        *jobs.of_selection(has_assets=LAB.has_selection()),
+        jobs.everything,
+        *verbs.verbs,
+        *numbers.verbs,
+        *decisions.verbs,
+    ],
     schedules=[jobs.refit_weekly],
     sensors=[
         automation.new_domains,
@@ -71,7 +83,7 @@ defs = dg.Definitions(
         failures.cancelled,
         failures.reaper,
     ],
-    resources={"lab": Lab.from_environment()},
+    resources={"lab": LAB},
     # One process per run: the steps follow each other, and training has processes of its own.
     executor=dg.in_process_executor,
 )

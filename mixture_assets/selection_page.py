@@ -136,6 +136,19 @@ def point_table(points: Sequence[Point]) -> Table:
     return header, rows
 
 
+def subset_table(sweep: Sweep) -> Table:
+    """What each method chose at each share, with its first seed."""
+    rows, seen = [], set()
+    for cell in sweep.cells:
+        if (cell.method, cell.share) not in seen:
+            seen.add((cell.method, cell.share))
+            (tokens,) = cell.run.spec.token_sets.values()
+            n = f"{len(cell.doc_ids):,}"
+            size = f"{cell.run.spec.budget_tokens:,}"
+            rows.append([cell.method, f"{100 * cell.share:g} %", n, size, tokens])
+    return ("method", "share", "documents", "tokens trained on", "token set"), rows
+
+
 def fit_rows(fits: Mapping[str, UtilityFit]) -> Table:
     """Rates with intervals, fastest first."""
     rows = []

@@ -5,6 +5,7 @@ starting one twice costs seconds.
 """
 
 import os
+from typing import Any
 
 import dagster as dg
 
@@ -42,9 +43,25 @@ stages = [
     for name, (groups, description) in STAGES.items()
 ]
 
+
+def of_selection(*, has_assets: bool) -> list[Any]:
+    """The job of the selection assets, where there are any."""
+    if not has_assets:
+        return []
+    return [
+        dg.define_asset_job(
+            "select_documents",
+            selection=dg.AssetSelection.groups("selection"),
+            description="Score the pool, train on shares of it, and say what selection is worth.",
+            tags={"mixture/job": "select_documents"},
+        )
+    ]
+
+
+# Selection has partitions of its own, and a question of its own: it is another button.
 everything = dg.define_asset_job(
     "everything",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("selection"),
     description="From raw files to the report. Finished runs are never trained again.",
     tags={"mixture/job": "everything"},
 )

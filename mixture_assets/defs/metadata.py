@@ -28,6 +28,7 @@ from mixture_assets.plans import PlannedRun
 from mixture_assets.policy_runs import Rows
 from mixture_assets.report.page import ReportPaths, figure_png
 from mixture_assets.search import Search
+from mixture_assets.selection.scores import ScoreSet
 from mixture_assets.store import database
 from mixture_assets.store.domain_log import DomainState
 from mixture_assets.store.ingest import IngestReport
@@ -50,6 +51,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> dg.Markdow
 def _cell(value: object) -> str:
     text = str(value).replace("|", "\\|").replace("\n", " ")
     return text.replace(" ", "\u00a0") if len(text) < _SHORT else text
+
+
+def bullets(sentences: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """A sentence a line."""
+    return dg.MetadataValue.md("\n".join(f"- {text}" for text in sentences) or "none")
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
@@ -205,6 +211,19 @@ def run_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> summaries.
             number = f"{trial['objective']:.4g}"
             rows.append((run.label, number, f"{trial['seconds']:.1f}", run.run_id))
     return ("run", name, "seconds", "id"), rows
+
+
+def of_scores(scores: ScoreSet) -> Metadata:
+    """One method's scores over a pool."""
+    return {
+        "score_set_id": scores.digest,
+        "dagster/row_count": scores.n_documents,
+        "n_tokens": scores.n_tokens,
+        "n_without_score": scores.n_nan,
+        "flops": scores.flops,
+        "seconds": scores.seconds,
+        "folder": link(scores.path),
+    }
 
 
 def of_trial(workspace: Workspace, run: PlannedRun) -> Metadata:

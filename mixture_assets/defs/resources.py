@@ -40,6 +40,13 @@ class Lab(dg.ConfigurableResource[Workspace]):
         """The experiment, read anew: an edit of the file counts from the next step on."""
         return Workspace.open(Path(self.experiment))
 
+    def has_selection(self) -> bool:
+        """Whether the experiment file has a table [selection] now; no where it cannot be read."""
+        try:
+            return self.open().experiment.selection is not None
+        except MixtureError:
+            return False  # the first step says what is wrong with the file
+
     def corpus(self, context: Context) -> Corpus:
         """The corpus as `validation_set` last fixed it.
 

@@ -3,7 +3,6 @@
 Put verbs here that ask. Steps that make something are assets; `gc` is the one that removes.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -24,7 +23,7 @@ from mixture_assets import doctor as examination
 from mixture_assets.core.units import bytes_text
 from mixture_assets.corpus import build_corpus
 from mixture_assets.defs.desk import desk, listed, named_file
-from mixture_assets.defs.metadata import Metadata, table
+from mixture_assets.defs.metadata import Metadata, bullets, table
 from mixture_assets.defs.resources import Lab
 from mixture_assets.difference import difference
 from mixture_assets.evaluation.calibration import coverage_line
@@ -100,7 +99,7 @@ def propose(lab: Lab) -> Metadata:
     return {
         "proposal_id": proposal_id,
         "weights": table(*summaries.weight_table(proposal)),
-        "notes": _bullets(proposal.notes),
+        "notes": bullets(proposal.notes),
     }
 
 
@@ -281,7 +280,7 @@ def cluster(config: Cluster) -> Metadata:
     return {
         "n_clusters": len(manifest["clusters"]),
         "clusters": table(*clusters.cluster_table(manifest)),
-        "notes": _bullets(manifest["notes"]),
+        "notes": bullets(manifest["notes"]),
     }
 
 
@@ -312,10 +311,6 @@ def gc(config: Gc, lab: Lab) -> Metadata:
         "freed_bytes": freed,
         "garbage": table(("kind", "path below the store", "size", "why"), rows),
     }
-
-
-def _bullets(notes: Sequence[str]) -> dg.MarkdownMetadataValue:
-    return dg.MetadataValue.md("\n".join(f"- {note}" for note in notes) or "none")
 
 
 verbs = [
