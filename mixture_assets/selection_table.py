@@ -173,7 +173,7 @@ def _point(row: Cells, where: str) -> Point:
         ceiling=known("ceiling"),
         seed="" if seed is None else str(seed).strip(),
         train_params=known("train_params"),
-        selector_params=known("selector_params"),
+        selector_params=known("selector_params") or None,
         selection_flops=known("selection_flops"),
         noise_sd=known("noise_sd"),
     )

@@ -4,13 +4,15 @@ Units: FLOPs; performance in any unit in which more is better; shares of the poo
 """
 
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.blocks import fit_blocks
+from mixture_assets.selection.curve_draws import UtilityFit
 from mixture_assets.selection.utility import UtilityCurve, fit_as_published
-from mixture_assets.selection.utility_fit import PooledNoise, UtilityFit, fit_utility
+from mixture_assets.selection.utility_fit import PooledNoise, fit_utility
 
 _SAME = 1e-3  # relative: costs that were rounded, or read off a figure
 
@@ -112,40 +114,57 @@ def fits_as_published(points: Sequence[Point]) -> dict[str, UtilityCurve]:
 
 
 def fits_of_utility(
-    points: Sequence[Point], *, draws: int = 2000, seed: int = 0
+    points: Sequence[Point],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    refuse: Callable[[str, MixtureError], None] | None = None,
 ) -> dict[str, UtilityFit]:
     """Each method's curve with all parameters free, and what else its points allow.
 
     What a seed does to all its points alike is taken out first (see `methods.blocks`). Noise is
-    taken to be alike in all methods, so the repeats of one tell the noise of the others.
+    taken to be alike in all methods, so the repeats of one tell the noise of the others. Draws
+    of different methods are independent.
 
-    Raises:
-        MixtureError: A method has too few shares.
+    Args:
+        points: Of any number of methods.
+        draws: For each method.
+        seed: The same seed gives the same intervals.
+        refuse: Told of each method with too few shares, which is then left out; without it,
+            that is an error.
     """
     level = _without_seeds(points)[0]
     fits = {}
     for method, own in by_method(level).items():
         others = [p for p in level if p.method != method]
-        sd = [p.noise_sd for p in own]
-        known = [value for value in sd if value is not None]
-        if 0 < len(known) < len(sd):
-            raise MixtureError(
-                f"{method!r}: {len(sd) - len(known)} of {len(sd)} points have no noise_sd",
-                hint="state it for all points of a method, or for none",
-            )
         try:
-            fits[method] = fit_utility(
-                [p.cost for p in own],
-                [p.performance for p in own],
-                start=min(p.start for p in own),
-                noise_sd=known or None,
-                pooled=PooledNoise() if known else _repeats(others),
-                draws=draws,
-                seed=seed,
-            )
+            fits[method] = _fit(own, others, draws, [seed, zlib.crc32(method.encode())])
         except MixtureError as error:
-            raise MixtureError(f"{method!r}: {error}", hint=error.hint) from error
+            named = MixtureError(f"{method!r}: {error}", hint=error.hint)
+            if refuse is None:
+                raise named from error
+            refuse(method, named)
     return fits
+
+
+def _fit(
+    own: Sequence[Point], others: Sequence[Point], draws: int, seed: Sequence[int]
+) -> UtilityFit:
+    known = [p.noise_sd for p in own if p.noise_sd is not None]
+    if 0 < len(known) < len(own):
+        raise MixtureError(
+            f"{len(own) - len(known)} of {len(own)} points have no noise_sd",
+            hint="state it for all points of a method, or for none",
+        )
+    return fit_utility(
+        [p.cost for p in own],
+        [p.performance for p in own],
+        start=min(p.start for p in own),
+        noise_sd=known or None,
+        pooled=PooledNoise() if known else _repeats(others),
+        draws=draws,
+        seed=seed,
+    )
 
 
 def cells(points: Sequence[Point]) -> list[Cell]:

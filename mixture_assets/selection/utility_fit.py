@@ -21,18 +21,15 @@ Differs from the source:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.swarm import Array
-from mixture_assets.methods.uncertainty import percentile_interval
-from mixture_assets.selection.utility import UtilityCurve, checked_points
-
-Parameter = Literal["ceiling", "zero", "rate"]
+from mixture_assets.selection.curve_draws import CurveDraws, UtilityFit, basis
+from mixture_assets.selection.utility import checked_points
 
 _GRID = 400
 _LEAST_RATE = 0.05  # times the range of costs: straighter than noise can tell
@@ -53,74 +50,6 @@ class PooledNoise:
 NO_REPEATS = PooledNoise()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CurveDraws:
-    """B curves that the points allow, by their performances at two costs."""
-
-    rate: Array  # (B,), per C_full
-    left: Array  # (B,), performance at `lowest`
-    right: Array  # (B,), performance at `highest`
-    lowest: float
-    highest: float
-    start: float
-
-    def predict(self, cost: Sequence[float]) -> Array:
-        """(B, C) mean performances at costs in multiples of C_full."""
-        left_BC = _basis(self.rate, np.asarray(cost, dtype=float), self.lowest, self.highest)
-        return np.asarray(left_BC * self.left[:, None] + (1 - left_BC) * self.right[:, None])
-
-    @property
-    def zero(self) -> Array:
-        """(B,), performance at `start`."""
-        return np.asarray(self.predict([self.start])[:, 0])
-
-    @property
-    def ceiling(self) -> Array:
-        """(B,), performance at an infinite cost."""
-        fall = -np.expm1(-self.rate * (self.highest - self.lowest))
-        return np.asarray(self.right + (self.right - self.left) * (1 / fall - 1))
-
-    def curves(self, n: int) -> list[UtilityCurve]:
-        """The first n draws as curves."""
-        triples = zip(self.ceiling[:n], self.zero[:n], self.rate[:n], strict=True)
-        return [
-            UtilityCurve(ceiling=float(h), zero=float(z), rate=float(r), start=self.start)
-            for h, z, r in triples
-        ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class UtilityFit:
-    """One method's curve, and the curves that its points allow."""
-
-    curve: UtilityCurve  # of least squares
-    noise_sd: float  # of one point
-    n_points: int
-    draws: CurveDraws = field(repr=False)
-    notes: tuple[str, ...] = ()
-
-    def interval(self, parameter: Parameter) -> tuple[float, float]:
-        """90 % interval of a parameter."""
-        return percentile_interval(getattr(self.draws, parameter))
-
-    def predict(self, cost: float) -> tuple[float, float, float]:
-        """Mean performance at a cost in multiples of C_full, and its 90 % interval."""
-        low, high = percentile_interval(self.draws.predict([cost])[:, 0].tolist())
-        return self.curve.value(cost), low, high
-
-    def to_json(self) -> dict[str, object]:
-        """Parameters with intervals, noise and notes."""
-        names: tuple[Parameter, ...] = ("ceiling", "zero", "rate")
-        return {
-            **self.curve.to_json(),
-            **{f"{name}_interval": list(self.interval(name)) for name in names},
-            "start": self.curve.start,
-            "noise_sd": self.noise_sd,
-            "n_points": self.n_points,
-            "notes": list(self.notes),
-        }
-
-
 def fit_utility(
     cost: Sequence[float],
     performance: Sequence[float],
@@ -129,7 +58,7 @@ def fit_utility(
     noise_sd: Sequence[float] | None = None,
     pooled: PooledNoise = NO_REPEATS,
     draws: int = 2000,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> UtilityFit:
     """Fit zero, ceiling and rate, weighted by the noise, and draw what else is possible.
 
@@ -140,7 +69,8 @@ def fit_utility(
         noise_sd: (P,), in any unit: only ratios count, the level is estimated.
         pooled: Repeats of other curves, whose noise is taken to be the same.
         draws: From the posterior.
-        seed: The same seed gives the same intervals.
+        seed: The same seed gives the same intervals. Curves that are to be compared need seeds of
+            their own: what is drawn of each is independent then.
 
     Raises:
         MixtureError: Fewer than 3 different costs, or as many points as parameters and no
@@ -188,13 +118,6 @@ def _notes(drawn: CurveDraws, is_at_end: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _basis(rate: Array, x: Array, lowest: float, highest: float) -> Array:
-    """(B, C): 1 at the lowest cost, 0 at the highest, exponential between and beyond."""
-    r = np.asarray(rate)[:, None]
-    fall = np.exp(-r * (x - lowest)) * np.expm1(-r * (highest - x))
-    return np.asarray(fall / np.expm1(-r * (highest - lowest)))
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Profile:
     """Least squares at each of G rates."""
@@ -218,7 +141,7 @@ class _Points:
         return len(self.y) - 2 + self.pooled.freedom
 
     def profile(self, rate: Array) -> _Profile:
-        left_GP = _basis(rate, self.x, self.x[0], self.x[-1])
+        left_GP = basis(rate, self.x, self.x[0], self.x[-1])
         design = np.stack([left_GP, 1 - left_GP], axis=2)
         normal = np.einsum("gpi,p,gpj->gij", design, self.weight, design)
         moment = np.einsum("gpi,p->gi", design, self.weight * self.y)

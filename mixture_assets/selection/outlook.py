@@ -1,0 +1,147 @@
+"""What each method is expected to teach from a share of the pool: from points, or from priors.
+
+Source:
+    Rates of methods that were never measured here: see `priors`.
+
+Shapes:
+    B draws.
+
+Differs from the source:
+    Nothing is carried from one pool or model to another but the ratio of two methods' rates.
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mixture_assets.core.errors import MixtureError
+from mixture_assets.methods.swarm import Array
+from mixture_assets.selection.curve_draws import UtilityFit
+from mixture_assets.selection.points import Point, fits_of_utility
+from mixture_assets.selection.priors import RATES, draw_panels, learned_share, prior_rates
+
+RANDOM = "random"
+DRAWS = 2100  # a multiple of the panels
+_SAME = 0.01  # relative, of two sizes of selector
+
+Key = tuple[str, float | None]  # method, parameters of its selector
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learning:
+    """A method's performance by share: B curves from `untrained` to `whole`, and what they are."""
+
+    untrained: Array  # (B,), at a share of 0
+    whole: Array  # (B,), at a share of 1
+    rate: Array  # (B,)
+    basis: str  # 'points', or what else
+    largest_share: float = 1.0  # that a point was trained on
+
+    def at(self, share: float) -> Array:
+        """(B,) performances."""
+        rise = self.whole - self.untrained
+        return np.asarray(self.untrained + rise * learned_share(self.rate, share))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outlook:
+    """What is expected of every method."""
+
+    fits: dict[Key, UtilityFit]
+    points: Sequence[Point]
+    unit: str  # of performances
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+
+    @classmethod
+    def of(cls, points: Sequence[Point], *, seed: int = 0) -> "Outlook":
+        """From points of one size of trained model; without points, from priors alone."""
+        names: dict[str, Key] = {}
+        notes: list[str] = []
+        learned = []
+        for p in points:
+            key = (p.method, p.selector_params)
+            name = p.method if p.selector_params is None else f"{p.method} {p.selector_params:g}"
+            names[name] = key
+            start_free = p.trained_share * p.full_flops
+            learned.append(replace(p, method=name, total_flops=start_free, selection_flops=0.0))
+
+        def refuse(_: str, error: MixtureError) -> None:
+            notes.append(f"left to priors: {error}")
+
+        found = {}
+        if learned:
+            found = fits_of_utility(learned, draws=DRAWS, seed=seed, refuse=refuse)
+        return cls(
+            fits={names[name]: fit for name, fit in found.items()},
+            points=points,
+            unit="performance" if found else "share of what the whole pool teaches",
+            notes=tuple(notes),
+            seed=seed,
+        )
+
+    def learning(self, method: str, selector_params: float | None = None) -> Learning | None:
+        """By the method's own points, those with another selector, or priors; None without any."""
+        own = {size: fit for (name, size), fit in self.fits.items() if name == method}
+        for size, fit in own.items():
+            if size is None or selector_params is None or _near(size, selector_params):
+                return self._of_points(fit, method, size, "points")
+        if own and selector_params is not None:
+            size = min(own, key=lambda s: abs(math.log((s or 1) / selector_params)))
+            basis = f"points with a selector of {size:.3g} parameters"
+            return self._of_points(own[size], method, size, basis)
+        return self._of_priors(method)
+
+    def gain(self, method: str) -> Array | None:
+        """(B,) recorded gains of a search over random selection of as large a share."""
+        own = [p for p in self.points if p.method == method]
+        random = self.fits.get((RANDOM, None))
+        if not own or random is None:
+            return None
+        drawn = random.draws.predict([p.trained_share for p in own])
+        level = np.mean([p.performance for p in own]) - drawn.mean(axis=1)
+        noise = np.random.default_rng([self.seed, zlib.crc32(method.encode())]).standard_normal(
+            len(level)
+        )
+        return np.asarray(level + random.noise_sd / math.sqrt(len(own)) * noise)
+
+    def _of_points(self, fit: UtilityFit, method: str, size: float | None, basis: str) -> Learning:
+        shares = [
+            p.trained_share for p in self.points if p.method == method and p.selector_params == size
+        ]
+        ends = fit.draws.predict([0.0, 1.0])
+        return Learning(
+            untrained=ends[:, 0],
+            whole=ends[:, 1],
+            rate=fit.draws.rate,
+            basis=basis,
+            largest_share=max(shares),
+        )
+
+    def _of_priors(self, method: str) -> Learning | None:
+        panel = draw_panels(DRAWS, self.seed)
+        rate = prior_rates(method, panel)
+        if rate is None:
+            return None
+        anchors = sorted((name != RANDOM, name) for name, size in self.fits if name in RATES)
+        if not anchors:
+            return Learning(
+                untrained=np.zeros(DRAWS), whole=np.ones(DRAWS), rate=rate, basis="prior: published"
+            )
+        anchor = anchors[0][1]
+        known = self.learning(anchor)
+        anchor_rate = prior_rates(anchor, panel)
+        assert known is not None
+        assert anchor_rate is not None
+        return replace(
+            known,
+            rate=known.rate * rate / anchor_rate,
+            basis=f"prior: published rates beside {anchor!r}, whose points are here",
+        )
+
+
+def _near(a: float, b: float) -> bool:
+    return abs(a - b) <= _SAME * max(a, b)
