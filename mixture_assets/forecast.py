@@ -99,9 +99,8 @@ def forecast(sweep: Sweep, model: str) -> Forecast:
     better = [r for r in known if r.beats_random]
     random = next(r for r in measured if r.method == RANDOM)
     rivals = [r for r in known if r.method != RANDOM and r.share not in spec.pilot_shares]
-    return Forecast(
-        model, asked.budget_flops, found, (better or [random])[0], (rivals or [None])[0]
-    )
+    rival = rivals[0] if rivals else None
+    return Forecast(model, asked.budget_flops, found, (better or [random])[0], rival)
 
 
 def record_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> None:

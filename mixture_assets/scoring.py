@@ -93,7 +93,7 @@ def _selector(
 
         assert runs.reference is not None
         folder = RunFolder(store, runs.reference.run_id).model_path
-        return Perplexity(folder, order=selection.spec.order)
+        return Perplexity(folder, order=selection.spec.order, training=selection.training)
     from mixture_assets.selection.gradient import Gradient
 
     assert runs.warmup is not None

@@ -124,10 +124,13 @@ def selection_plan(context: dg.AssetExecutionContext, lab: Lab) -> dg.Materializ
     """What to select by, and how much, for the budget that is planned for; and how sure that is."""
     sweep = _sweep(context, lab)
     summary = summed_up(sweep, forecasts_of(sweep))
-    choices = {f"choice_{f.model}": f.sentence for f in summary.forecasts}
+    said = [f.sentence for f in summary.forecasts]
     return dg.MaterializeResult(
-        metadata={"said": metadata.bullets(summary.sentences), **choices}
-        | {"page": metadata.link(summary.page)}
+        metadata={
+            "said": metadata.bullets(summary.sentences),
+            "choices": metadata.bullets(said),
+            "page": metadata.link(summary.page),
+        }
     )
 
 
