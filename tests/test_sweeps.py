@@ -1,0 +1,339 @@
+"""A sweep of selections on the tiny corpus: what it trains, costs, says and records."""
+
+import csv
+import dataclasses
+import json
+import random
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from mixture_assets.cli import cli
+from mixture_assets.core.errors import MixtureError, MixtureWarning
+from mixture_assets.core.experiment import load_experiment
+from mixture_assets.corpus import Workspace, build_corpus
+from mixture_assets.pools import Selection
+from mixture_assets.running import result_of
+from mixture_assets.selection.points import cells
+from mixture_assets.selection_runs import decision_of
+from mixture_assets.selection_table import read_points
+from mixture_assets.store.query import query
+from mixture_assets.store.runs import RunFolder, list_runs
+from mixture_assets.sweeps import run_sweep
+from tests.conftest import _WORDS
+
+SETTINGS = """
+[specialist]
+path = "wishes"
+[selection]
+methods = ["random", "bm25", "perplexity", "gradient"]
+shares = [0.1, 0.2, 0.35, 0.5, 1.0]
+pilot_shares = [0.1, 0.2, 0.35]
+seeds = [0, 1]
+base_tokens = 4096
+dimensions = 64
+reference_epochs = 3
+warmup_epochs = 2
+warmup_share = 0.1
+"""
+
+
+def write_settings(path, settings=SETTINGS):
+    """The tiny experiment with a specialist set in the words of one domain, and a selection."""
+    folder = path.parent / "wishes"
+    folder.mkdir(exist_ok=True)
+    rng = random.Random(7)
+    words = _WORDS["plants"]
+    rows = [{"text": " ".join(rng.choices(words, k=40)) + f" wish {i}"} for i in range(24)]
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path.write_text(path.read_text() + settings)
+    return path
+
+
+@pytest.fixture(scope="module")
+def swept(tiny_template, tmp_path_factory):
+    """Everything trained once; (summary, what was said)."""
+    folder = tmp_path_factory.mktemp("swept") / "tiny"
+    shutil.copytree(tiny_template, folder)
+    said = []
+    workspace = Workspace.open(write_settings(folder / "tiny.toml"))
+    return run_sweep(workspace, say=said.append), said
+
+
+def tokens_of(run):
+    """Digest of what a run on a subset draws from."""
+    (found,) = run.spec.token_sets.values()
+    return found
+
+
+def domain_of(workspace):
+    """Document id -> domain, from the token shards of the domains."""
+    paths = (workspace.store / "tokens").glob("*/*.parquet")
+    own = [p for p in paths if p.parent.name in _WORDS]
+    return {row: p.parent.name for p in own for row in pq.read_table(p)["doc_id"].to_pylist()}
+
+
+def test_every_cell_is_trained_from_the_base_on_its_documents_once_over(swept):
+    sweep = swept[0].sweep
+    workspace = sweep.scored.selection.workspace
+    assert len(sweep.cells) == 4 * 5 * 2
+    assert sweep.is_done
+    # The whole pool is the same for all methods, of one seed each.
+    assert len(sweep.planned) == 4 * 4 * 2 + 2
+    start = sweep.scored.starts["model"][0]
+    for cell in sweep.cells:
+        assert cell.run.spec.start.model == start
+        (array,) = (workspace.store / "tokens" / "selection").glob(f"{tokens_of(cell.run)}.npy")
+        stream = np.load(array)
+        context = cell.run.spec.model.context
+        assert cell.run.spec.budget_tokens == (len(stream) - 1) // context * context
+        eos = sweep.scored.selection.corpus.tokenizer.eos_id
+        assert (stream == eos).sum() == len(cell.doc_ids)
+
+
+def test_shares_are_of_the_pools_tokens_and_nested(swept):
+    sweep = swept[0].sweep
+    n_tokens = sweep.scored.selection.pool.n_tokens
+    by_cell = {(c.method, c.seed, c.share): c for c in sweep.cells}
+    for (method, seed, share), cell in by_cell.items():
+        trained = cell.run.spec.budget_tokens - len(cell.doc_ids)
+        assert trained == pytest.approx(share * n_tokens, rel=0.1)
+        if share < 1:
+            assert cell.doc_ids < by_cell[method, seed, 1.0].doc_ids
+
+
+@pytest.mark.parametrize("method", ["bm25", "gradient"])
+def test_informed_methods_choose_documents_in_the_words_of_the_specialist_set(swept, method):
+    sweep = swept[0].sweep
+    domains = domain_of(sweep.scored.selection.workspace)
+    (chosen, *_) = [c.doc_ids for c in sweep.cells if (c.method, c.share) == (method, 0.1)]
+    (drawn, *_) = [c.doc_ids for c in sweep.cells if (c.method, c.share) == ("random", 0.1)]
+    share, by_chance = (
+        np.mean([domains[doc_id] == "plants" for doc_id in ids]) for ids in (chosen, drawn)
+    )
+    assert share > 0.9 > 0.5 > by_chance
+
+
+def test_no_document_of_the_specialist_set_or_of_validation_is_trained_on(swept):
+    selection = swept[0].sweep.scored.selection
+    store = selection.workspace.store
+    kept = [p for p in (store / "validation").glob("*/*.parquet")]
+    forbidden = {d for p in kept for d in pq.read_table(p)["doc_id"].to_pylist()}
+    trained = set().union(*(c.doc_ids for c in swept[0].sweep.cells))
+    assert len(kept) > 3
+    assert not forbidden & trained
+    assert len(trained) == selection.pool.n_documents
+
+
+def test_costs_are_those_of_the_runs_and_of_scoring(swept):
+    sweep = swept[0].sweep
+    scored, workspace = sweep.scored, sweep.scored.selection.workspace
+    n = result_of(workspace, sweep.planned[0])["n_params"]
+    for cell, point in sweep.measured:
+        trained = result_of(workspace, cell.run)["flops_train"]
+        assert point.total_flops == pytest.approx(trained + point.selection_flops)
+        if cell.share == 1:
+            assert point.full_flops == pytest.approx(trained, rel=0.02)
+        before = {"perplexity": scored.runs.reference, "gradient": scored.runs.warmup}
+        run = before.get(cell.method)
+        spent = 0.0 if run is None else result_of(workspace, run)["flops_train"]
+        scoring = point.selection_flops - spent
+        tokens = scored.selection.pool.n_tokens
+        if cell.method == "perplexity":
+            assert 2 * 0.5 * n * tokens < scoring < 2 * 4 * n * tokens
+        elif cell.method == "gradient":
+            assert scoring > 2 * 2 * 3 * 0.5 * n * tokens * 0.5
+        else:
+            assert (scoring == 0) is (cell.method == "random")
+
+
+def test_the_points_file_is_read_by_the_other_verbs(swept, tmp_path):
+    path = swept[0].page.parent / "selection_points.csv"
+    own = swept[0].sweep.points["model"]
+    assert len(read_points(path)) == len(own) == 40
+    told = CliRunner().invoke(cli, ["select", "fit", str(path), "--json"])
+    fits = json.loads(told.stdout)
+    assert fits.keys() == {"random", "bm25", "perplexity", "gradient"}
+    best = max(p.performance for p in own)
+    assert all(fit["ceiling"] == pytest.approx(best) for fit in fits.values())
+    with open(path, newline="") as file:
+        losses = {-float(r["performance"]) for r in csv.DictReader(file)}
+    assert min(losses) > 0
+
+
+def test_the_forecast_was_on_record_before_the_runs_that_it_speaks_of(swept):
+    sweep = swept[0].sweep
+    workspace = sweep.scored.selection.workspace
+    rows = query(
+        workspace.store,
+        "SELECT predicted_at, begun_at, state, measured, baseline FROM calibration "
+        "JOIN proposal USING (proposal_id) WHERE proposal.objective LIKE 'specialist%'",
+    ).to_dicts()
+    (row,) = rows
+    assert row["state"] == "scored"
+    assert row["predicted_at"] <= row["begun_at"]
+    (said,) = swept[0].forecasts
+    own = {(c.point.method, c.point.share): c.point for c in cells(sweep.points["model"])}
+    rival, random_ = (
+        own[m, s] for m, s in ((said.rival.method, said.rival.share), ("random", 0.5))
+    )
+    expected = np.log(rival.performance / random_.performance)
+    assert row["measured"] == pytest.approx(expected)
+
+
+def test_the_choice_is_set_beside_the_best_that_the_budget_allowed(swept):
+    (outcome,) = swept[0].outcomes
+    own = cells(swept[0].sweep.points["model"])
+    allowed = [c for c in own if c.point.total_flops <= 0.5 * c.point.full_flops * 1.002]
+    best = max(allowed, key=lambda c: c.point.performance)
+    assert -outcome.best.point.performance <= -best.point.performance
+    gap = best.point.performance - outcome.choice.point.performance
+    assert outcome.difference_nats == pytest.approx(max(0, gap), abs=1e-9)
+
+
+def test_the_store_has_points_scores_pool_and_the_way_back_to_the_shards(swept):
+    sweep = swept[0].sweep
+    store = sweep.scored.selection.workspace.store
+    points = query(store, "SELECT * FROM selection_point").to_dicts()
+    assert len(points) == 40
+    (pool,) = query(store, "SELECT * FROM selection_pool").to_dicts()
+    assert pool["n_documents"] == sweep.scored.selection.pool.n_documents
+    sets = query(store, "SELECT method, n_nan FROM selection_score_set").to_dicts()
+    assert sorted(r["method"] for r in sets) == sorted(
+        ["random", "random", "bm25", "perplexity", "gradient"]
+    )
+    run_id = next(c.run.run_id for c in sweep.cells if c.method == "bm25" and c.share == 0.1)
+    walked = query(store, f"SELECT node_kind, role FROM lineage_from('{run_id}')").to_dicts()
+    assert {"score_set", "pool", "token_shard", "shard"} <= {r["node_kind"] for r in walked}
+    costs = query(
+        store,
+        f"SELECT DISTINCT role FROM cost WHERE decision_id = '{decision_of(sweep)}'",
+    ).to_dicts()
+    assert {r["role"] for r in costs} == {"finetune", "base", "selector"}
+
+
+def test_a_second_time_nothing_is_trained_or_scored(swept):
+    workspace = swept[0].sweep.scored.selection.workspace
+    files = [*workspace.store.glob("runs/*/result.json"), *workspace.store.glob("scores/**/*")]
+    times = {p: p.stat().st_mtime_ns for p in files}
+    page = swept[0].page.read_text()
+    again = run_sweep(workspace, say=lambda line: None)
+    assert {p: p.stat().st_mtime_ns for p in files} == times
+    assert again.page.read_text() == page
+    assert again.sweep_id == swept[0].sweep_id
+
+
+def test_the_page_has_a_verdict_every_method_and_its_figures(swept):
+    text = swept[0].page.read_text()
+    for words in ("bm25", "perplexity", "gradient", "On the frontier", "Cost of selection"):
+        assert words in text
+    assert any(sentence in text for sentence in swept[0].sentences)
+    for name in ("selection.png", "selection_overlap.png"):
+        assert (swept[0].page.parent / name).read_bytes()[:4] == b"\x89PNG"
+
+
+# --- pilot and bad input ----------------------------------------------------------------------
+
+
+def test_a_pilot_trains_no_larger_share(tiny):
+    settings = SETTINGS.replace('"bm25", "perplexity", "gradient"', '"bm25"')
+    workspace = Workspace.open(write_settings(tiny, settings))
+    summary = run_sweep(workspace, is_pilot=True, say=lambda line: None)
+    done = [r.spec() for r in list_runs(workspace.store) if r.result()]
+    labels = {h["label"] for h in done if h["purpose"] == "finetune"}
+    assert labels == {
+        f"{m} {s} % model seed {k}"
+        for m in ("random", "bm25")
+        for s in (10, 20, 35)
+        for k in (0, 1)
+    }
+    assert len(summary.forecasts) == 1
+    assert not summary.outcomes
+
+
+def selection_of(path, **changes):
+    e = load_experiment(path)
+    e = dataclasses.replace(e, selection=dataclasses.replace(e.selection, **changes))
+    workspace = Workspace(e)
+    return Selection.of(workspace, build_corpus(workspace))
+
+
+def test_without_a_table_the_command_says_where_one_is(tiny):
+    found = CliRunner().invoke(cli, ["select", "run", "--experiment", str(tiny)])
+    assert found.exit_code == 1
+    assert "no table [selection]" in found.output
+    assert "experiments/selection.toml" in found.output
+
+
+def test_a_specialist_set_inside_the_pool_is_reported_and_removed(tiny):
+    write_settings(tiny)
+    text = "\n".join(json.dumps({"text": f"another green leaf {i}"}) for i in range(30))
+    mixed = tiny.parent / "mixed"
+    mixed.mkdir()
+    shutil.copy(tiny.parent / "wishes" / "a.jsonl", mixed / "a.jsonl")
+    (mixed / "b.jsonl").write_text(text)
+    with pytest.warns(MixtureWarning, match="24 documents of the pool are in the specialist set"):
+        selection = selection_of(tiny, pool="mixed")
+    assert (selection.pool.n_leaked, selection.pool.n_documents) == (24, 30)
+    paths = selection.pool.paths(selection.workspace.store).values()
+    assert sum(pq.read_metadata(p).num_rows for p in paths) == 30
+
+
+def test_a_pool_that_is_the_specialist_set_is_empty(tiny):
+    write_settings(tiny)
+    with pytest.raises(MixtureError, match="the pool is empty: of 24 documents, 24 are in"):
+        selection_of(tiny, pool="wishes")
+
+
+def test_an_unknown_domain_is_named(tiny):
+    write_settings(tiny)
+    with pytest.raises(MixtureError, match=r"names 'plant', .*did you mean 'plants'"):
+        selection_of(tiny, domains=("plant",))
+
+
+def test_a_share_below_one_window_is_one_sentence(tiny):
+    settings = SETTINGS.replace('"bm25", "perplexity", "gradient"', '"bm25"').replace(
+        "0.1, 0.2, 0.35", "0.0001, 0.2, 0.35"
+    )
+    workspace = Workspace.open(write_settings(tiny, settings))
+    short = tiny.parent / "short"
+    short.mkdir()
+    rows = [{"text": f"{i} oak"} for i in range(200)]
+    (short / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    e = workspace.experiment
+    selection = dataclasses.replace(e.selection, pool=str(short))
+    workspace = Workspace(dataclasses.replace(e, selection=selection))
+    with pytest.raises(MixtureError, match=r"0.01 % of the pool by .* less than one window"):
+        run_sweep(workspace, say=lambda line: None)
+
+
+def test_a_model_with_another_vocabulary_is_refused_before_the_sweep(tiny, swept):
+    base = swept[0].sweep.scored.base["model"]
+    folder = RunFolder(swept[0].sweep.scored.selection.workspace.store, base.run_id).model_path
+    config = json.loads((folder / "config.json").read_text())
+    assert config["vocab_size"] == 320
+    settings = SETTINGS + f'[selection.base]\nmodel = "{folder}"\n'
+    text = write_settings(tiny, settings).read_text()
+    tiny.write_text(text.replace("vocab_size = 320", "vocab_size = 330"))
+    with pytest.raises(MixtureError, match="vocabulary of 320"):
+        run_sweep(Workspace.open(tiny), say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[0.1, 0.2, 0.35, 0.5, 1.0]", "[0.1, 0.2, 0.35, 0.5, 1.5]", "selection: shares .* <= 1"),
+        ('"random", ', "", "with 'random' among them"),
+        ('"gradient"', '"gradiant"', "selection: methods must be of random"),
+        ("pilot_shares = [0.1, 0.2", "pilot_shares = [0.1, 0.3", "pilot_shares must be some of"),
+        ("dimensions = 64", 'dimensions = 64\nselector = "big"', "selection: selector"),
+        ("seeds = [0, 1]\nbase", "seeds = []\nbase", "selection: seeds"),
+    ],
+)
+def test_a_mistake_in_the_table_names_its_key(tiny, old, new, words):
+    write_settings(tiny, SETTINGS.replace(old, new))
+    with pytest.raises(MixtureError, match=words):
+        load_experiment(tiny)
