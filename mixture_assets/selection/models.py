@@ -93,12 +93,22 @@ def require_tokenizer(folder: Path, model: PreTrainedModel, tokenizer: FrozenTok
 def model_digest(folder: Path) -> str:
     """Of a model's configuration and weights, wherever it lies."""
     files = [folder / "config.json", *sorted(_folder(folder).glob("*.safetensors"))]
-    return digest([_sha256(file) for file in files])
+    return digest([file_digest(file) for file in files])
 
 
 def forward_flops(model: PreTrainedModel, context: int) -> float:
     """FLOPs of a forward pass per token: 2 N, and attention's."""
     return flops_per_token(parameters_of(model)[1], model.config, context) / 3
+
+
+def gradient_flops(model: PreTrainedModel, taken: int, length: int) -> float:
+    """FLOPs of a forward and a backward pass per token, with weight gradients of `taken` numbers.
+
+    Both passes multiply with every weight, 2 N each; attention's products are three times those
+    of its forward pass.
+    """
+    attention = flops_per_token(0, model.config, length)
+    return 4.0 * parameters_of(model)[1] + 2.0 * taken + attention
 
 
 def _folder(folder: Path) -> Path:
@@ -110,6 +120,15 @@ def _folder(folder: Path) -> Path:
     return folder
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Of a file's content.
+
+    Raises:
+        MixtureError: There is no such file.
+    """
+    if not path.is_file():
+        raise MixtureError(
+            f"there is no file {path}", hint="give a whole folder, as a finished run left it"
+        )
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
