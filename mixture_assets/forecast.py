@@ -1,18 +1,23 @@
 """What a pilot says of the whole sweep, on record before it; and how right that was.
 
 The question is one budget for each model: `budget_share` of training on the whole pool. The
-answer is the planner's. Of the methods that select, the best at a share beyond the pilot is put
-on record against random documents for the same budget; `mixture calibration` scores it.
+answer is the planner's. What is put on record for `mixture calibration` to score is how each
+method's loss compares with that of random documents at the first share beyond the pilot.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.methods.uncertainty import percentile_interval
+from mixture_assets.selection.outlook import Outlook
 from mixture_assets.selection.planner import plan
 from mixture_assets.selection.points import Cell, Point, cells
 from mixture_assets.selection.question import Plan, Question, Row
@@ -24,7 +29,7 @@ RANDOM = "random"
 OBJECTIVE = "specialist loss (nats)"
 _QUANTITY = "log(specialist loss / that of random documents)"
 _Z90 = 1.645
-_SAME = 1e-6
+_MOST = 0.95
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Forecast:
     budget_flops: float
     plan: Plan
     choice: Row  # at a share that the sweep trains
-    rival: Row | None  # the best that selects, beyond the pilot: what goes on record
+    share: float  # the least beyond the pilot: what goes on record is said of it
+    log_ratio: Mapping[str, NDArray[np.float64]]  # method -> draws of log(loss / random's)
 
     @property
     def sentence(self) -> str:
@@ -98,41 +104,38 @@ def forecast(sweep: Sweep, model: str) -> Forecast:
     known = [r for r in measured if r.performance is not None and r.basis == "points"]
     better = [r for r in known if r.beats_random]
     random = next(r for r in measured if r.method == RANDOM)
-    rivals = [r for r in known if r.method != RANDOM and r.share not in spec.pilot_shares]
-    rival = rivals[0] if rivals else None
-    return Forecast(model, asked.budget_flops, found, (better or [random])[0], rival)
+    share = min((s for s in spec.shares if s not in spec.pilot_shares), default=0.0)
+    ratios = _log_ratios(own, share) if share else {}
+    choice = better[0] if better else random
+    return Forecast(model, asked.budget_flops, found, choice, share, ratios)
 
 
 def record_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> None:
-    """Put a forecast on record, once: what was said first stands."""
-    if said.rival is None or read_record(_store(sweep), "forecast", _name(sweep_id, said.model)):
-        return
-    rival, random = said.rival, next(r for r in said.plan.rows if r.method == RANDOM)
-    assert random.performance is not None
-    assert rival.gain is not None
-    assert rival.gain_low is not None
-    assert rival.gain_high is not None
-    name = _name(sweep_id, said.model)
-    head = {
-        "proposal_id": name,
-        "experiment": sweep.scored.selection.workspace.experiment.name,
-        "method": f"{rival.method} at {100 * rival.share:g} % on {said.model}",
-        "objective": OBJECTIVE,
-        "budget_tokens": round(rival.tokens),
-        "created_at": now_text(),
-        "notes": json.dumps([said.sentence, said.plan.verdict, *said.plan.notes]),
-    }
-    loss = -random.performance
-    predicted = {
-        "proposal_id": name,
-        "quantity": _QUANTITY,
-        "baseline": RANDOM,
-        "value": _log_ratio(rival.gain, loss),
-        "low": _log_ratio(rival.gain_high, loss),
-        "high": _log_ratio(rival.gain_low, loss),
-    }
-    rows: Rows = {"proposal": [head], "prediction": [predicted]}
-    write_record(_store(sweep), "forecast", name, rows)
+    """Put a prediction of each method on record, once: what was said first stands."""
+    for method, drawn in said.log_ratio.items():
+        name = _name(sweep_id, said.model, method)
+        if read_record(_store(sweep), "forecast", name):
+            continue
+        low, high = percentile_interval(drawn.tolist())
+        head = {
+            "proposal_id": name,
+            "experiment": sweep.scored.selection.workspace.experiment.name,
+            "method": f"{method} at {100 * said.share:g} % on {said.model}",
+            "objective": OBJECTIVE,
+            "budget_tokens": _budget(sweep, said),
+            "created_at": now_text(),
+            "notes": json.dumps([said.sentence, said.plan.verdict, *said.plan.notes]),
+        }
+        predicted = {
+            "proposal_id": name,
+            "quantity": _QUANTITY,
+            "baseline": RANDOM,
+            "value": float(np.median(drawn)),
+            "low": low,
+            "high": high,
+        }
+        rows: Rows = {"proposal": [head], "prediction": [predicted]}
+        write_record(_store(sweep), "forecast", name, rows)
 
 
 def score_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> Outcome:
@@ -141,46 +144,63 @@ def score_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> Outcome:
     choice = _cell(own, said.choice.method, said.choice.share)
     allowed = [c for c in own if c.point.total_flops <= said.budget_flops * (1 + 1e-3)]
     best = max([choice, *allowed], key=lambda c: c.point.performance)
-    if said.rival is not None:
-        _record_comparison(sweep, said, sweep_id, own)
+    for method in said.log_ratio:
+        _record_comparison(sweep, said, sweep_id, method, own)
     return Outcome(said.model, choice, best, *_difference(choice, best))
 
 
-def _record_comparison(sweep: Sweep, said: Forecast, sweep_id: str, own: Sequence[Cell]) -> None:
-    assert said.rival is not None
-    spec = sweep.scored.selection.spec
-    rival = _cell(own, said.rival.method, said.rival.share)
-    random = _cell(own, RANDOM, spec.budget_share)
-    gap, half = _difference(rival, random)
-    error = rival.standard_error
-    name = _name(sweep_id, said.model)
-    runs = {
-        c.run.run_id
-        for c in sweep.cells
-        if c.model == said.model and c.method == said.rival.method and c.share == said.rival.share
-    }
+def _record_comparison(
+    sweep: Sweep, said: Forecast, sweep_id: str, method: str, own: Sequence[Cell]
+) -> None:
+    cell, random = (_cell(own, name, said.share) for name in (method, RANDOM))
+    gap, half = _difference(cell, random)
+    error = cell.standard_error
+    name = _name(sweep_id, said.model, method)
+    runs = sorted(
+        {
+            c.run.run_id
+            for c in sweep.cells
+            if (c.model, c.method, c.share) == (said.model, method, said.share)
+        }
+    )
     comparison = {
-        "comparison_id": digest([name, RANDOM, sorted(runs)]),
+        "comparison_id": digest([name, RANDOM, runs]),
         "experiment": sweep.scored.selection.workspace.experiment.name,
         "proposal_id": name,
         "baseline": RANDOM,
         "objective": OBJECTIVE,
-        "tokens": round(said.rival.tokens),
-        "proposal_value": -rival.point.performance,
+        "tokens": _budget(sweep, said),
+        "proposal_value": -cell.point.performance,
         "baseline_value": -random.point.performance,
         "difference": gap,
         "low": gap - half,
         "high": gap + half,
-        "noise_sd": None if error is None else error * math.sqrt(rival.n_seeds),
-        "n_seeds": rival.n_seeds,
-        "verdict": "supported" if gap + half < 0 else "within noise" if gap - half < 0 else "worse",
+        "noise_sd": None if error is None else error * math.sqrt(cell.n_seeds),
+        "n_seeds": cell.n_seeds,
+        "verdict": "supported" if gap + half < 0 else "worse" if gap - half > 0 else "within noise",
     }
     edges = [
-        {"child": comparison["comparison_id"], "parent": r, "role": "selection_run"}
-        for r in sorted(runs)
+        {"child": comparison["comparison_id"], "parent": r, "role": "selection_run"} for r in runs
     ]
     rows: Rows = {"comparison": [comparison], "edge": edges}
     write_record(_store(sweep), "forecast_score", name, rows)
+
+
+def _log_ratios(own: Sequence[Point], share: float) -> dict[str, NDArray[np.float64]]:
+    """By method, draws of log(loss / loss of random documents) at a share beyond the pilot."""
+    outlook = Outlook.of(own)
+    random = outlook.learning(RANDOM)
+    assert random is not None
+    found = {}
+    for method, size in sorted(outlook.fits, key=str):
+        learning = outlook.learning(method, size)
+        if method == RANDOM or learning is None or learning.basis != "points":
+            continue
+        losses = -learning.at(share), -random.at(share)
+        is_loss = (losses[0] > 0) & (losses[1] > 0)  # a curve may promise less than none
+        if is_loss.mean() > _MOST:
+            found[method] = np.log(losses[0][is_loss] / losses[1][is_loss])
+    return found
 
 
 def _difference(cell: Cell, other: Cell) -> tuple[float, float]:
@@ -200,17 +220,16 @@ def _cell(own: Sequence[Cell], method: str, share: float) -> Cell:
     )
 
 
-def _log_ratio(gain: float, loss: float) -> float | None:
-    """log(loss - gain over loss); None where the gain is as large as the loss."""
-    return math.log1p(-gain / loss) if gain < loss * (1 - _SAME) else None
-
-
 def _named(point: Point) -> str:
     return f"{point.method} at {100 * (point.share or 0):g} %"
 
 
-def _name(sweep_id: str, model: str) -> str:
-    return digest([sweep_id, model, "forecast"])
+def _budget(sweep: Sweep, said: Forecast) -> int:
+    return round(said.share * sweep.scored.selection.pool.n_tokens)
+
+
+def _name(sweep_id: str, model: str, method: str) -> str:
+    return digest([sweep_id, model, method, "forecast"])
 
 
 def _store(sweep: Sweep) -> Path:

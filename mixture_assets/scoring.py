@@ -95,11 +95,16 @@ def _selector(
         folder = RunFolder(store, runs.reference.run_id).model_path
         return Perplexity(folder, order=selection.spec.order, training=selection.training)
     from mixture_assets.selection.gradient import Gradient
+    from mixture_assets.selection.snapshots import Snapshot
 
     assert runs.warmup is not None
     base = store / "models" / starts[selection.selector][0]
     folders = sorted((RunFolder(store, runs.warmup.run_id).path / "snapshots").iterdir())
-    return Gradient([(base, folder) for folder in folders], dimensions=selection.spec.dimensions)
+    return Gradient(
+        [Snapshot(base, folder) for folder in folders],
+        dimensions=selection.spec.dimensions,
+        training=selection.training,
+    )
 
 
 def _embedding(selection: Selection, pool: Pool) -> Embedding:

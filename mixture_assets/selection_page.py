@@ -22,8 +22,8 @@ from mixture_assets.report.selection_figures import (
 )
 from mixture_assets.running import result_of
 from mixture_assets.selection.break_even import break_even_ratio, break_even_ratios
-from mixture_assets.selection.points import Point, cells, fits_of_utility
 from mixture_assets.selection.curve_draws import Parameter, UtilityFit
+from mixture_assets.selection.points import Point, cells, fits_of_utility
 from mixture_assets.selection_points import overlap
 from mixture_assets.selection_runs import Sweep
 from mixture_assets.selection_table import (

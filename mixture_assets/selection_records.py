@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from mixture_assets.core.digest import digest
 from mixture_assets.pools import Selection
+from mixture_assets.selection.curve_draws import Parameter, UtilityFit
 from mixture_assets.selection.points import Point
 from mixture_assets.selection.scores import SCORES_VERSION, ScoreSet
-from mixture_assets.selection.curve_draws import Parameter, UtilityFit
 from mixture_assets.selection_points import Cell, ScoreSets
 from mixture_assets.store.records import Rows, write_record
 

@@ -164,24 +164,22 @@ def test_the_points_file_is_read_by_the_other_verbs(swept, tmp_path):
     assert min(losses) > 0
 
 
-def test_the_forecast_was_on_record_before_the_runs_that_it_speaks_of(swept):
+def test_forecasts_were_on_record_before_the_runs_that_they_speak_of(swept):
     sweep = swept[0].sweep
-    workspace = sweep.scored.selection.workspace
     rows = query(
-        workspace.store,
-        "SELECT predicted_at, begun_at, state, measured, baseline FROM calibration "
-        "JOIN proposal USING (proposal_id) WHERE proposal.objective LIKE 'specialist%'",
+        sweep.scored.selection.workspace.store,
+        "SELECT calibration.* FROM calibration JOIN proposal USING (proposal_id) "
+        "WHERE proposal.objective LIKE 'specialist%'",
     ).to_dicts()
-    (row,) = rows
-    assert row["state"] == "scored"
-    assert row["predicted_at"] <= row["begun_at"]
-    (said,) = swept[0].forecasts
     own = {(c.point.method, c.point.share): c.point for c in cells(sweep.points["model"])}
-    rival, random_ = (
-        own[m, s] for m, s in ((said.rival.method, said.rival.share), ("random", 0.5))
-    )
-    expected = np.log(rival.performance / random_.performance)
-    assert row["measured"] == pytest.approx(expected)
+    assert len(rows) == 3
+    for row in rows:
+        method = row["method"].split(" at ")[0]
+        assert row["state"] == "scored"
+        assert row["predicted_at"] <= row["begun_at"]
+        ratio = own[method, 0.5].performance / own["random", 0.5].performance
+        assert row["measured"] == pytest.approx(np.log(ratio))
+        assert row["low"] < row["predicted"] < row["high"]
 
 
 def test_the_choice_is_set_beside_the_best_that_the_budget_allowed(swept):
