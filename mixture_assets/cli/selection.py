@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mixture_assets.cli.app import cli, json_option, print_json, print_table
+from mixture_assets.core.errors import MixtureError
 
 POINTS = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -64,3 +65,97 @@ def frontier(points: Path, train_params: float | None, as_json: bool) -> None:
         print_json(answer)
         return
     print_table(*frontier_table(answer))
+
+
+@select.command(
+    epilog="Example: mixture select plan --pool data/raw --specialist target --budget-flops 1e15"
+)
+@click.option("--pool", required=True, help="Raw text to choose from: a folder or URL.")
+@click.option("--specialist", required=True, help="Text of the target: a folder, file or URL.")
+@click.option("--budget-flops", required=True, type=float, help="Selection and training, in all.")
+@click.option(
+    "--train-params",
+    type=float,
+    help="Parameters of the model to train; default: of the points, or sized for the budget.",
+)
+@click.option(
+    "--selector-params",
+    multiple=True,
+    type=float,
+    help="Parameters of a selector to consider; may repeat. Default: of the points, or two sizes.",
+)
+@click.option(
+    "--tasks",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Targets that share what can be shared of the selection.",
+)
+@click.option("--points", type=POINTS, help="What was measured before, as for `fit`.")
+@click.option(
+    "--search",
+    "searches",
+    multiple=True,
+    metavar="NAME=OVERHEAD",
+    help="A search for a mixture, priced in multiples of the training run; may repeat.",
+)
+@click.option(
+    "--bytes-per-token", default=4.0, show_default=True, help="Of the pool under your tokenizer."
+)
+@click.option("--step-tokens", default=2048.0, show_default=True, help="Of one training step.")
+@click.option("--text-field", default="text", show_default=True, help="Field that holds the text.")
+@json_option
+def plan(
+    pool: str,
+    specialist: str,
+    budget_flops: float,
+    train_params: float | None,
+    selector_params: tuple[float, ...],
+    tasks: int,
+    points: Path | None,
+    searches: tuple[str, ...],
+    bytes_per_token: float,
+    step_tokens: float,
+    text_field: str,
+    as_json: bool,
+) -> None:
+    """Say which method selects best at a budget, how much, and whether random does as well.
+
+    Predictions come from --points, or from published rates where there are none, and each row
+    says from which. Searches for a mixture of the pool's folders stand in the same table.
+    """
+    from mixture_assets.selection_plan import PlanOptions, plan_lines, plan_selection, plan_table
+
+    options = PlanOptions(
+        budget_flops=budget_flops,
+        train_params=train_params,
+        selector_params=selector_params,
+        n_tasks=tasks,
+        bytes_per_token=bytes_per_token,
+        step_tokens=step_tokens,
+        text_field=text_field,
+        searches=_overheads(searches),
+    )
+    answer = plan_selection(pool, specialist, options, points=points)
+    if as_json:
+        print_json(answer)
+        return
+    for line in plan_lines(answer):
+        click.echo(line)
+    click.echo()
+    print_table(*plan_table(answer))
+    for note in answer["notes"]:
+        click.echo(f"note: {note}")
+
+
+def _overheads(searches: tuple[str, ...]) -> dict[str, float] | None:
+    found = {}
+    for search in searches:
+        name, _, overhead = search.partition("=")
+        try:
+            found[name.strip()] = float(overhead)
+        except ValueError as error:
+            raise MixtureError(
+                f"{search!r} is no search and its price", hint="for example --search ddo=0.8"
+            ) from error
+    return found or None

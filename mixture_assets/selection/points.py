@@ -90,6 +90,32 @@ def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
     return {method: found[method] for method in sorted(found)}
 
 
+def carried(points: Sequence[Point], train_params: float) -> list[Point]:
+    """Points as if a model of another size had been trained: the same shares at its price.
+
+    Performances stay those of the model that was trained, and selection costs what it cost.
+    """
+    found = []
+    for p in points:
+        if p.train_params is None:
+            raise MixtureError(
+                f"a point of {p.method!r} does not say how large its model is",
+                hint="add the column train_params",
+            )
+        full, selection = p.full_flops * train_params / p.train_params, p.start * p.full_flops
+        found.append(
+            replace(
+                p,
+                total_flops=selection + p.trained_share * full,
+                full_flops=full,
+                share=p.trained_share,
+                selection_flops=selection,
+                train_params=train_params,
+            )
+        )
+    return found
+
+
 def fits_as_published(points: Sequence[Point]) -> dict[str, UtilityCurve]:
     """Each method's curve as the authors fitted theirs; see `utility.fit_as_published`.
 

@@ -211,8 +211,8 @@ def test_the_order_of_points_changes_nothing():
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"budget_flops": 1e9}, "a budget of 1 GFLOP is below one training step"),
-        ({"budget_flops": float("nan")}, "budget_flops must be above 0"),
+        ({"budget": 1e9}, "a budget of 1 GFLOP is below one training step"),
+        ({"budget": float("nan")}, "budget_flops must be above 0"),
         ({"pool_tokens": 0}, "the pool has no token"),
         ({"train_params": -1}, "train_params must be above 0"),
         ({"selector_params": (0.0,)}, "selector_params 0 must be above 0"),
@@ -221,7 +221,7 @@ def test_the_order_of_points_changes_nothing():
 )
 def test_a_question_that_makes_no_sense_is_one_readable_error(change, problem):
     with pytest.raises(MixtureError, match=problem):
-        ask(change.pop("budget_flops", FULL), **change)
+        ask(**{"budget": FULL, **change})
 
 
 def test_prices_of_searches_are_those_of_their_papers():
