@@ -67,6 +67,33 @@ def frontier(points: Path, train_params: float | None, as_json: bool) -> None:
     print_table(*frontier_table(answer))
 
 
+@select.command("break-even", epilog="Example: mixture select break-even points.csv --json")
+@click.argument("points", type=POINTS)
+@click.option(
+    "--budget",
+    type=float,
+    help="For the ratios: of training on the whole pool; default: what suits the dearer method.",
+)
+@size_option
+@json_option
+def break_even(
+    points: Path, budget: float | None, train_params: float | None, as_json: bool
+) -> None:
+    """Say from which budget a dearer method pays, and from which ratio of model to selector.
+
+    POINTS is as for `fit --free`; ratios are of parameters where the columns train_params and
+    selector_params are there, else multiples of the present one.
+    """
+    from mixture_assets.selection_table import break_even_rows, break_even_table, read_points
+
+    known = read_points(points, train_params=train_params)
+    answer = break_even_rows(known, budget=budget)
+    if as_json:
+        print_json(answer)
+        return
+    print_table(*break_even_table(answer))
+
+
 @select.command(
     epilog="Example: mixture select plan --pool data/raw --specialist target --budget-flops 1e15"
 )
