@@ -19,7 +19,7 @@ from mixture_assets.selection.curve_draws import UtilityFit
 from mixture_assets.selection.points import Point, by_method, fits_of_utility
 
 _DRAWS = 200
-_FREE = 1e-6  # of C_full: rounding
+_FREE = 1e-3  # of C_full: rounding
 Interval = tuple[float, float]
 
 

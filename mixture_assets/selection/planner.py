@@ -213,14 +213,9 @@ def _cautions(row: Row, learning: Learning | None, question: Question) -> tuple[
 
 
 def _rank(row: Row) -> tuple[bool, float, float, str, float]:
-    is_unknown = row.performance is None
-    return (
-        is_unknown,
-        0.0 if row.performance is None else -row.performance,
-        row.total_flops,
-        row.method,
-        row.selector_params or 0.0,
-    )
+    """By the gain over random selection, then the cheaper first; the unknown last."""
+    gain = 0.0 if row.gain is None else row.gain
+    return row.gain is None, -gain, row.total_flops, row.method, row.selector_params or 0.0
 
 
 def _verdict(ranked: Sequence[Row], choice: Row, question: Question, desk: _Desk) -> str:

@@ -94,7 +94,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Ways to spend the budget, best first, and which of them is advised."""
+    """Ways to spend the budget, by their gains over random, and which of them is advised."""
 
     rows: Sequence[Row]
     choice: Row
