@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class PlanOptions:
     bytes_per_token: float = BYTES_PER_TOKEN
     step_tokens: float = 2048
     text_field: str = "text"
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)  # of bm25 and embedding
+    flops_per_second: float = 0.0
     searches: Mapping[str, float] | None = None  # name -> overhead; by default published ones
 
     def __post_init__(self) -> None:
@@ -85,6 +87,8 @@ def plan_selection(
         specialist_tokens=target.n_bytes / options.bytes_per_token,
         n_tasks=options.n_tasks,
         step_tokens=options.step_tokens,
+        cpu_seconds=options.cpu_seconds,
+        flops_per_second=options.flops_per_second,
         searches=_searches(options, len(counted.domains)),
     )
     found = plan(question, chosen)

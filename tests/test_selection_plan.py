@@ -174,6 +174,18 @@ def test_a_search_of_your_own_has_your_price(ask):
     assert {r["method"] for r in answer["rows"]} & {"swarm", "dga"} == set()
 
 
+def test_seconds_of_a_cpu_have_the_price_that_is_stated(ask):
+    free = ask("--train-params", 1e6, budget=1e11)
+    paid = ask(
+        *("--train-params", 1e6, "--cpu-seconds", "bm25=3", "--flops-per-second", 1e10),
+        budget=1e11,
+    )
+    found = [next(r for r in a["rows"] if r["method"] == "bm25") for a in (free, paid)]
+    assert [r["selection_flops"] for r in found] == [0, 3e10]
+    assert "selection is taken to be free" in found[0]["notes"]
+    assert "selection is taken to be free" not in found[1]["notes"]
+
+
 def test_one_folder_has_no_mixture(pool, target):
     result = invoke(
         "--pool", pool / "web", "--specialist", target, "--budget-flops", 1e13, "--json"
@@ -198,8 +210,11 @@ def test_people_read_a_verdict_and_a_table(pool, target):
         (("--budget-flops", "5"), "a budget of 5 FLOP is below one training step"),
         (("--budget-flops", "nan"), "the budget must be above 0 FLOP"),
         (("--budget-flops", "1e13", "--bytes-per-token", "0"), "bytes per token must be above 0"),
-        (("--budget-flops", "1e13", "--search", "ddo"), "'ddo' is no search and its price"),
+        (("--budget-flops", "1e13", "--search", "ddo"), "'ddo' is no name and amount"),
         (("--budget-flops", "1e13", "--search", "bm25=1"), "'bm25' selects documents"),
+        (("--budget-flops", "1e13", "--cpu-seconds", "bm25=9"), "9 s of CPU time have no price"),
+        (("--budget-flops", "1e13", *(2 * ("--search", "ddo=1"))), "'ddo' is there twice"),
+        (("--budget-flops", "1e13", "--cpu-seconds", "ppl=9"), "'ppl' has no price in seconds"),
         (("--budget-flops", "1e13", "--selector-params", "0"), "must be above 0, got 0"),
     ],
 )

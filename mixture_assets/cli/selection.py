@@ -127,6 +127,15 @@ def break_even(
     help="A search for a mixture, priced in multiples of the training run; may repeat.",
 )
 @click.option(
+    "--cpu-seconds",
+    multiple=True,
+    metavar="NAME=SECONDS",
+    help="What bm25 or embedding took on a CPU, else taken to be free; may repeat.",
+)
+@click.option(
+    "--flops-per-second", default=0.0, help="Of this machine in training: what a second is worth."
+)
+@click.option(
     "--bytes-per-token", default=4.0, show_default=True, help="Of the pool under your tokenizer."
 )
 @click.option("--step-tokens", default=2048.0, show_default=True, help="Of one training step.")
@@ -141,6 +150,8 @@ def plan(
     tasks: int,
     points: Path | None,
     searches: tuple[str, ...],
+    cpu_seconds: tuple[str, ...],
+    flops_per_second: float,
     bytes_per_token: float,
     step_tokens: float,
     text_field: str,
@@ -161,7 +172,9 @@ def plan(
         bytes_per_token=bytes_per_token,
         step_tokens=step_tokens,
         text_field=text_field,
-        searches=_overheads(searches),
+        cpu_seconds=_amounts(cpu_seconds, "--cpu-seconds bm25=120"),
+        flops_per_second=flops_per_second,
+        searches=_amounts(searches, "--search ddo=0.8") or None,
     )
     answer = plan_selection(pool, specialist, options, points=points)
     if as_json:
@@ -175,14 +188,18 @@ def plan(
         click.echo(f"note: {note}")
 
 
-def _overheads(searches: tuple[str, ...]) -> dict[str, float] | None:
-    found = {}
-    for search in searches:
-        name, _, overhead = search.partition("=")
+def _amounts(texts: tuple[str, ...], example: str) -> dict[str, float]:
+    """Name -> amount."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, amount = text.partition("=")
+        name = name.strip()
+        if name in found:
+            raise MixtureError(f"{name!r} is there twice", hint="name each once")
         try:
-            found[name.strip()] = float(overhead)
+            found[name] = float(amount)
         except ValueError as error:
             raise MixtureError(
-                f"{search!r} is no search and its price", hint="for example --search ddo=0.8"
+                f"{text!r} is no name and amount", hint=f"for example {example}"
             ) from error
-    return found or None
+    return found
