@@ -1,7 +1,8 @@
 """Points of data selection from somebody's table, into curves and a frontier, and back."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mixture_assets.core.names import nearest
 from mixture_assets.core.units import flops_text
 from mixture_assets.run_tables import Cells, read_table
 from mixture_assets.selection.frontier import frontier_chances, non_dominated
+from mixture_assets.selection.pairs import break_even_pairs
 from mixture_assets.selection.points import (
     Cell,
     Point,
@@ -83,6 +85,56 @@ def frontier_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
     if found and None not in errors:
         chances = frontier_chances(cost, performance, [e for e in errors if e is not None])
     return [_row(found[i], chances[i]) for i in non_dominated(cost, performance)]
+
+
+def break_even_rows(
+    points: Sequence[Point], *, budget: float | None = None
+) -> list[dict[str, Any]]:
+    """Every dearer method beside every cheaper one, null where it never pays.
+
+    Args:
+        points: Of models of one size.
+        budget: For the ratios, in multiples of training on the whole pool.
+    """
+    return [
+        {name: _finite(value) for name, value in asdict(pair).items()}
+        for pair in break_even_pairs(points, budget=budget)
+    ]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity."""
+    if isinstance(value, tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def break_even_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Header and rows of what `break_even_rows` answers."""
+    body = [
+        [
+            row["costly"],
+            row["cheap"],
+            _never(row["budget_flops"], flops_text),
+            " to ".join(_never(value, flops_text) for value in row["budget_interval"]),
+            f"{row['chance']:.2f}",
+            *_ratio_cells(row),
+        ]
+        for row in rows
+    ]
+    header = ("method", "beside", "from", "90 %", "chance", "least ratio", "90 % of it")
+    return header, body
+
+
+def _ratio_cells(row: Mapping[str, Any]) -> list[str]:
+    if row["ratio_interval"] is None:
+        return ["-", "-"]
+    ends = (_never(value, "{:.3g}".format) for value in row["ratio_interval"])
+    return [_never(row["ratio"], "{:.3g}".format), " to ".join(ends)]
+
+
+def _never(value: float | None, text: Callable[[float], str]) -> str:
+    return "never" if value is None else text(value)
 
 
 def fit_table(answer: Mapping[str, Mapping[str, float]]) -> Table:

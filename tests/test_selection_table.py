@@ -186,6 +186,35 @@ def test_free_fits_have_intervals_that_hold_what_made_the_points(written):
     assert "9 (9 to 9)" in shown.output
 
 
+def test_break_even_prints_budgets_and_ratios(written):
+    """Exact curves: from C = r S / (r - r_b), and at a ratio of S / C r / (r - r_b)."""
+    rows = [
+        {
+            "method": method,
+            "share": share,
+            "total_flops": (share + start) * 1e18,
+            "full_flops": 1e18,
+            "performance": 48 - 8 * 2.718281828459045 ** (-rate * share),
+            "seed": seed,
+        }
+        for method, rate, start in (("random", 3.0, 0.0), ("ppl", 9.0, 1 / 3), ("less", 2.0, 1.8))
+        for share in (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+        for seed in (0, 1)
+    ]
+    path = written(rows)
+    found = {(r["costly"], r["cheap"]): r for r in answer("break-even", path, "--budget", 1)}
+    assert found["ppl", "random"]["budget_flops"] == pytest.approx(0.5e18, rel=1e-3)
+    assert found["ppl", "random"]["ratio"] == pytest.approx(0.5, rel=1e-3)
+    assert found["less", "random"]["budget_flops"] is None
+    assert found["less", "random"]["ratio"] is None
+    assert found["less", "random"]["ratio_interval"] == [None, None]
+    assert found["less", "ppl"]["ratio_interval"] is None
+    shown = select("break-even", path)
+    assert shown.exit_code == 0
+    assert "500 PFLOP" in shown.output
+    assert "never" in shown.output
+
+
 def test_three_shares_are_too_few_for_a_free_fit(written):
     rows = [r for r in ROWS if r["method"] == "random"][:3]
     result = select("fit", written(rows), "--free")

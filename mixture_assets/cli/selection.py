@@ -13,6 +13,7 @@ from mixture_assets.cli.app import (
     print_table,
     say,
 )
+from mixture_assets.core.errors import MixtureError
 
 POINTS = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -95,3 +96,141 @@ def run(experiment: Path, pilot: bool, as_json: bool) -> None:
         click.echo(sentence)
     click.echo(f"page: {summary.page}")
     say("next: `mixture select plan` for another budget, `mixture calibration` for the forecast")
+
+
+@select.command("break-even", epilog="Example: mixture select break-even points.csv --json")
+@click.argument("points", type=POINTS)
+@click.option(
+    "--budget",
+    type=float,
+    help="For the ratios: of training on the whole pool; default: what suits the dearer method.",
+)
+@size_option
+@json_option
+def break_even(
+    points: Path, budget: float | None, train_params: float | None, as_json: bool
+) -> None:
+    """Say from which budget a dearer method pays, and from which ratio of model to selector.
+
+    POINTS is as for `fit --free`; ratios are of parameters where the columns train_params and
+    selector_params are there, else multiples of the present one.
+    """
+    from mixture_assets.selection_table import break_even_rows, break_even_table, read_points
+
+    known = read_points(points, train_params=train_params)
+    answer = break_even_rows(known, budget=budget)
+    if as_json:
+        print_json(answer)
+        return
+    print_table(*break_even_table(answer))
+
+
+@select.command(
+    epilog="Example: mixture select plan --pool data/raw --specialist target --budget-flops 1e15"
+)
+@click.option("--pool", required=True, help="Raw text to choose from: a folder or URL.")
+@click.option("--specialist", required=True, help="Text of the target: a folder, file or URL.")
+@click.option("--budget-flops", required=True, type=float, help="Selection and training, in all.")
+@click.option(
+    "--train-params",
+    type=float,
+    help="Parameters of the model to train; default: of the points, or sized for the budget.",
+)
+@click.option(
+    "--selector-params",
+    multiple=True,
+    type=float,
+    help="Parameters of a selector to consider; may repeat. Default: of the points, or two sizes.",
+)
+@click.option(
+    "--tasks",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Targets that share what can be shared of the selection.",
+)
+@click.option("--points", type=POINTS, help="What was measured before, as for `fit`.")
+@click.option(
+    "--search",
+    "searches",
+    multiple=True,
+    metavar="NAME=OVERHEAD",
+    help="A search for a mixture, priced in multiples of the training run; may repeat.",
+)
+@click.option(
+    "--cpu-seconds",
+    multiple=True,
+    metavar="NAME=SECONDS",
+    help="What bm25 or embedding took on a CPU, else taken to be free; may repeat.",
+)
+@click.option(
+    "--flops-per-second", default=0.0, help="Of this machine in training: what a second is worth."
+)
+@click.option(
+    "--bytes-per-token", default=4.0, show_default=True, help="Of the pool under your tokenizer."
+)
+@click.option("--step-tokens", default=2048.0, show_default=True, help="Of one training step.")
+@click.option("--text-field", default="text", show_default=True, help="Field that holds the text.")
+@json_option
+def plan(
+    pool: str,
+    specialist: str,
+    budget_flops: float,
+    train_params: float | None,
+    selector_params: tuple[float, ...],
+    tasks: int,
+    points: Path | None,
+    searches: tuple[str, ...],
+    cpu_seconds: tuple[str, ...],
+    flops_per_second: float,
+    bytes_per_token: float,
+    step_tokens: float,
+    text_field: str,
+    as_json: bool,
+) -> None:
+    """Say which method selects best at a budget, how much, and whether random does as well.
+
+    Predictions come from --points, or from published rates where there are none, and each row
+    says from which. Searches for a mixture of the pool's folders stand in the same table.
+    """
+    from mixture_assets.selection_plan import PlanOptions, plan_lines, plan_selection, plan_table
+
+    options = PlanOptions(
+        budget_flops=budget_flops,
+        train_params=train_params,
+        selector_params=selector_params,
+        n_tasks=tasks,
+        bytes_per_token=bytes_per_token,
+        step_tokens=step_tokens,
+        text_field=text_field,
+        cpu_seconds=_amounts(cpu_seconds, "--cpu-seconds bm25=120"),
+        flops_per_second=flops_per_second,
+        searches=_amounts(searches, "--search ddo=0.8") or None,
+    )
+    answer = plan_selection(pool, specialist, options, points=points)
+    if as_json:
+        print_json(answer)
+        return
+    for line in plan_lines(answer):
+        click.echo(line)
+    click.echo()
+    print_table(*plan_table(answer))
+    for note in answer["notes"]:
+        click.echo(f"note: {note}")
+
+
+def _amounts(texts: tuple[str, ...], example: str) -> dict[str, float]:
+    """Name -> amount."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, amount = text.partition("=")
+        name = name.strip()
+        if name in found:
+            raise MixtureError(f"{name!r} is there twice", hint="name each once")
+        try:
+            found[name] = float(amount)
+        except ValueError as error:
+            raise MixtureError(
+                f"{text!r} is no name and amount", hint=f"for example {example}"
+            ) from error
+    return found

@@ -21,7 +21,6 @@ Differs from the source:
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +92,20 @@ def crossings(costly: UtilityCurve, cheap: UtilityCurve) -> list[Crossing]:
     return found
 
 
+def overtaking_budget(costly: UtilityCurve, cheap: UtilityCurve) -> float:
+    """The least budget, in multiples of C_full, at which the costly method is as good.
+
+    Infinite where it never is before the cheap one has trained on the whole pool.
+    """
+    lowest = max(costly.start, cheap.start)
+    if lowest >= cheap.start + 1.0:
+        return math.inf
+    if costly.value(lowest) >= cheap.value(lowest):
+        return lowest
+    found = crossings(costly, cheap)
+    return found[0].budget if found else math.inf
+
+
 def _turning_point(costly: UtilityCurve, cheap: UtilityCurve) -> float:
     """Where the slopes are equal; NaN where they never are."""
     slopes = [(c.ceiling - c.zero) * c.rate for c in (costly, cheap)]
@@ -130,23 +143,6 @@ def break_even_ratio(
     budgets = np.linspace(0, 1, _BUDGETS + 1)[1:] if budget is None else np.array([budget])
     best = float(np.max(budgets - _shares(costly, _performance(cheap, budgets))))
     return selection / best if best > 0 else math.inf
-
-
-def break_even_ratios(
-    pairs: Sequence[tuple[UtilityCurve, UtilityCurve]],
-    *,
-    selection: float,
-    budget: float | None = None,
-) -> tuple[float, float]:
-    """90 % interval of the ratio over draws of (costly, cheap); either end can be infinite."""
-    found = sorted(
-        break_even_ratio(costly, cheap, selection=selection, budget=budget)
-        for costly, cheap in pairs
-    )
-    if not found:
-        raise MixtureError("an interval needs draws of both curves")
-    last = len(found) - 1
-    return found[math.floor(0.05 * last)], found[math.ceil(0.95 * last)]
 
 
 def _performance(curve: UtilityCurve, share: Array) -> Array:

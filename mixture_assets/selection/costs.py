@@ -39,6 +39,8 @@ class SelectionCost:
     is_shared: bool = True  # whether one pass over the pool serves several tasks
 
     def __post_init__(self) -> None:
+        for what in ("preparation_flops", "scoring_flops", "cpu_seconds", "flops_per_second"):
+            _amount(getattr(self, what), what.replace("_flops", " FLOPs").replace("_", " "))
         if self.cpu_seconds and self.flops_per_second <= 0:
             raise MixtureError(
                 f"{self.cpu_seconds:g} s of CPU time have no price in FLOPs",

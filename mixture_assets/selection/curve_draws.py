@@ -18,6 +18,7 @@ from mixture_assets.methods.uncertainty import percentile_interval
 from mixture_assets.selection.utility import UtilityCurve
 
 Parameter = Literal["ceiling", "zero", "rate"]
+_LARGEST = 100.0  # exponent
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,5 +92,6 @@ class UtilityFit:
 def basis(rate: Array, x: Array, lowest: float, highest: float) -> Array:
     """(B, C): 1 at the lowest cost, 0 at the highest, exponential between and beyond."""
     r = np.asarray(rate)[:, None]
-    fall = np.exp(-r * (x - lowest)) * np.expm1(-r * (highest - x))
+    # far below the lowest cost a fast curve is anything: keep it a number
+    fall = np.exp(np.minimum(-r * (x - lowest), _LARGEST)) * np.expm1(-r * (highest - x))
     return np.asarray(fall / np.expm1(-r * (highest - lowest)))

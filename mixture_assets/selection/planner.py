@@ -121,10 +121,14 @@ class _Desk:
 
     def _price(self, method: str, size: float | None) -> SelectionCost:
         q = self.question
+        seconds = {
+            "cpu_seconds": q.cpu_seconds.get(method, 0.0),
+            "flops_per_second": q.flops_per_second,
+        }
         if method == "bm25":
-            return lexical_cost()
+            return lexical_cost(**seconds)
         if method == "embedding":
-            return embedding_cost(q.embedder_params, q.pool_tokens)
+            return embedding_cost(q.embedder_params, q.pool_tokens, **seconds)
         if method == "perplexity" and size is not None:
             tuning = _TUNING_EPOCHS * q.specialist_tokens
             return perplexity_cost(size, q.pool_tokens, tuning_tokens=tuning)
@@ -201,6 +205,8 @@ class _Desk:
 
 def _cautions(row: Row, learning: Learning | None, question: Question) -> tuple[str, ...]:
     cautions = []
+    if row.selection_flops == 0 and row.method != RANDOM:
+        cautions.append("selection is taken to be free")
     if learning and learning.largest_share < row.share * (1 - _SAME):
         cautions.append(f"beyond the largest share of a point, {learning.largest_share:.3g}")
     if row.basis.startswith("prior") and row.selector_params is not None:
@@ -213,14 +219,9 @@ def _cautions(row: Row, learning: Learning | None, question: Question) -> tuple[
 
 
 def _rank(row: Row) -> tuple[bool, float, float, str, float]:
-    is_unknown = row.performance is None
-    return (
-        is_unknown,
-        0.0 if row.performance is None else -row.performance,
-        row.total_flops,
-        row.method,
-        row.selector_params or 0.0,
-    )
+    """By the gain over random selection, then the cheaper first; the unknown last."""
+    gain = 0.0 if row.gain is None else row.gain
+    return row.gain is None, -gain, row.total_flops, row.method, row.selector_params or 0.0
 
 
 def _verdict(ranked: Sequence[Row], choice: Row, question: Question, desk: _Desk) -> str:

@@ -25,7 +25,7 @@ class Point:
     total_flops: float  # selection and training
     full_flops: float  # training this model on the whole pool once
     performance: float  # more is better
-    share: float | None = None  # of the pool's tokens that it was trained on
+    share: float | None = None  # of the pool's tokens that was asked for, alike in all seeds
     ceiling: float | None = None  # best performance that is known, for the authors' fit
     seed: str = ""  # of training; points of one seed may share an effect
     train_params: float | None = None  # of the trained model
@@ -54,9 +54,14 @@ class Point:
 
     @property
     def cell(self) -> tuple[object, ...]:
-        """What it shares with the points that differ from it in their seed only."""
+        """What it shares with the points that differ from it in their seed only.
+
+        A point without a seed stands for itself: two of one method and cost may differ in what
+        the table does not say.
+        """
         share = f"{self.total_flops:.5g}" if self.share is None else f"{self.share:.5g}"
-        return self.method, share, self.train_params, self.selector_params
+        alone = () if self.seed else (self.total_flops, self.performance)
+        return self.method, share, self.train_params, self.selector_params, *alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,32 @@ def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
                 hint="fit one size at a time: choose one by its train_params",
             )
     return {method: found[method] for method in sorted(found)}
+
+
+def carried(points: Sequence[Point], train_params: float) -> list[Point]:
+    """Points as if a model of another size had been trained: the same shares at its price.
+
+    Performances stay those of the model that was trained, and selection costs what it cost.
+    """
+    found = []
+    for p in points:
+        if p.train_params is None:
+            raise MixtureError(
+                f"a point of {p.method!r} does not say how large its model is",
+                hint="add the column train_params",
+            )
+        full, selection = p.full_flops * train_params / p.train_params, p.start * p.full_flops
+        found.append(
+            replace(
+                p,
+                total_flops=selection + p.trained_share * full,
+                full_flops=full,
+                share=p.trained_share,
+                selection_flops=selection,
+                train_params=train_params,
+            )
+        )
+    return found
 
 
 def fits_as_published(points: Sequence[Point]) -> dict[str, UtilityCurve]:
@@ -171,7 +202,7 @@ def cells(points: Sequence[Point]) -> list[Cell]:
     """Means over seeds, with a standard error from all repeats together, in order of cost.
 
     What a seed does to all its points alike is taken out first, so that a cell that lacks a seed
-    is compared fairly. Points without a seed are repeats, too, if they are of one cell.
+    is compared fairly. Points without a seed stand for themselves.
     """
     level, noise_sd = _without_seeds(points)
     found = [_mean(group, noise_sd) for group in _grouped(level).values()]

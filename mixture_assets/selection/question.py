@@ -1,14 +1,15 @@
 """What is asked of the planner, and what it answers."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.units import flops_text
 from mixture_assets.selection.costs import train_flops
 from mixture_assets.selection.search_prices import SearchPrice
 
+ON_CPU = ("bm25", "embedding")  # methods that can be priced in seconds
 SHARES = (0.025, 0.05, 0.1, 0.25, 0.5)
 
 
@@ -25,6 +26,8 @@ class Question:
     shares: tuple[float, ...] = SHARES
     step_tokens: float = 2048  # of one training step
     embedder_params: float = 0.0  # 0: an embedding without matrix products
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)  # of bm25 and embedding
+    flops_per_second: float = 0.0  # of this machine in training: what those seconds are worth
     searches: tuple[SearchPrice, ...] = ()
 
     def __post_init__(self) -> None:
@@ -36,6 +39,11 @@ class Question:
         for share in self.shares:
             if not 0 < share < 1:
                 raise MixtureError(f"a share must lie between 0 and 1, got {share:g}")
+        unknown = set(self.cpu_seconds) - set(ON_CPU)
+        if unknown:
+            raise MixtureError(
+                f"{shortlist(unknown)} has no price in seconds", hint=f"only {' and '.join(ON_CPU)}"
+            )
         step = train_flops(self.train_params, min(self.step_tokens, self.pool_tokens))
         if self.budget_flops < step:
             raise MixtureError(
@@ -94,7 +102,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Ways to spend the budget, best first, and which of them is advised."""
+    """Ways to spend the budget, by their gains over random, and which of them is advised."""
 
     rows: Sequence[Row]
     choice: Row

@@ -31,6 +31,7 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.swarm import Array
 
 _TRIALS = 10_000  # the authors' maxfev
+_SAME = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,7 @@ def checked_points(
         raise MixtureError("a cost or a performance is not finite", hint="leave failed runs out")
     if not (np.isfinite(sd) & (sd > 0)).all():
         raise MixtureError("the noise of a point is not above 0")
-    n_costs = len(np.unique(x))
+    n_costs = len(different(x))
     if n_costs < least:
         raise MixtureError(
             f"a curve of performance needs {least} different costs or more, got {n_costs}",
@@ -135,3 +136,15 @@ def checked_points(
     order = np.lexsort((sd, y, x))
     weight = 1 / sd**2
     return x[order], y[order], weight[order] / weight.mean()
+
+
+def different(cost: Array) -> Array:
+    """Costs, ascending, of which none is within a thousandth of the largest of the one before.
+
+    Seeds of one share can differ by a document.
+    """
+    kept: list[float] = []
+    for value in np.unique(cost):
+        if not kept or value - kept[-1] > _SAME * np.abs(cost).max():
+            kept.append(float(value))
+    return np.array(kept)

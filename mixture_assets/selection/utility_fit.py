@@ -29,7 +29,7 @@ from scipy.optimize import minimize_scalar
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.swarm import Array
 from mixture_assets.selection.curve_draws import CurveDraws, UtilityFit, basis
-from mixture_assets.selection.utility import checked_points
+from mixture_assets.selection.utility import checked_points, different
 
 _GRID = 400
 _LEAST_RATE = 0.05  # times the range of costs: straighter than noise can tell
@@ -148,7 +148,7 @@ class _Points:
         solved = np.linalg.solve(normal, moment[..., None])[..., 0]
         gap = self.y - np.einsum("gpi,gi->gp", design, solved)
         squares = (self.weight * gap**2).sum(axis=1) + self.pooled.squares
-        floor = _NO_NOISE * float((self.weight * self.y**2).sum())
+        floor = _NO_NOISE * float((self.weight * self.y**2).sum()) or _NO_NOISE
         return _Profile(
             left=solved[:, 0],
             right=solved[:, 1],
@@ -164,7 +164,7 @@ class _Points:
 
     def grid(self) -> Array:
         """Rates, evenly spaced in their logarithms, that hold all but a negligible density."""
-        distinct = np.unique(self.x)
+        distinct = different(self.x)
         low = math.log(_LEAST_RATE / (distinct[-1] - distinct[0]))
         high = math.log(_MOST_RATE / (distinct[1] - distinct[0]))
         for _ in range(12):  # each look narrows the range tenfold where the points are exact

@@ -9,8 +9,8 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.selection.break_even import (
     break_even_budget,
     break_even_ratio,
-    break_even_ratios,
     crossings,
+    overtaking_budget,
 )
 from mixture_assets.selection.utility import UtilityCurve
 
@@ -131,16 +131,16 @@ def test_the_share_that_is_needed_is_the_inverse_of_the_curve():
     assert found == pytest.approx(1.8 / (0.6 - share))
 
 
-def test_an_interval_of_ratios_holds_the_middle_of_the_draws():
+def test_the_least_budget_is_the_first_crossing_or_the_cost_of_selection():
     cheap = UtilityCurve(ceiling=50, zero=40, rate=2)
-    pairs = [(UtilityCurve(ceiling=50, zero=40, rate=r), cheap) for r in np.linspace(4, 8, 101)]
-    low, high = break_even_ratios(pairs, selection=1 / 3, budget=1.0)
-    by_rate = {r: r / (r - 2) / 3 for r in (4.2, 7.8)}
-    assert (low, high) == pytest.approx((by_rate[7.8], by_rate[4.2]))
-    slow = (UtilityCurve(ceiling=50, zero=40, rate=1), cheap)
-    assert break_even_ratios([*pairs, *[slow] * 20], selection=1 / 3, budget=1.0)[1] == math.inf
-    with pytest.raises(MixtureError, match="needs draws"):
-        break_even_ratios([], selection=1.0)
+    costly = UtilityCurve(ceiling=50, zero=40, rate=8, start=0.2)
+    expected = break_even_budget(8, 0.2, 2)
+    assert overtaking_budget(costly, cheap) == pytest.approx(expected)
+    ahead = UtilityCurve(ceiling=50, zero=49, rate=8, start=0.2)
+    assert overtaking_budget(ahead, cheap) == 0.2
+    assert overtaking_budget(costly.moved(1.8), cheap) == math.inf
+    slow = UtilityCurve(ceiling=50, zero=40, rate=1, start=0.2)
+    assert overtaking_budget(slow, cheap) == math.inf
 
 
 def test_what_makes_no_sense_is_refused():

@@ -125,6 +125,11 @@ def test_amounts_that_cannot_be_are_refused(bad):
         train_flops(1.0, bad)
 
 
+def test_seconds_below_zero_are_refused():
+    with pytest.raises(MixtureError, match="number of cpu seconds must be 0 or more"):
+        lexical_cost(cpu_seconds=-1, flops_per_second=1e9)
+
+
 def test_no_task_is_no_price():
     with pytest.raises(MixtureError, match="number of tasks must be 1 or more, got 0"):
         SelectionCost().per_task(0)

@@ -71,6 +71,14 @@ def test_a_cell_without_one_of_the_seeds_is_compared_fairly():
     assert lone.point.performance == pytest.approx(CURVES["random"].value(0.5), abs=0.02)
 
 
+def test_points_without_a_seed_are_never_averaged():
+    """They may be of two tasks: a table that does not say so is taken as it is."""
+    alike = [point("random", 0.1, value) for value in (40.0, 60.0)]
+    found = cells(alike)
+    assert [c.point.performance for c in found] == [40.0, 60.0]
+    assert [c.standard_error for c in found] == [None, None]
+
+
 def test_cells_come_cheapest_first_whatever_the_order():
     points = sweep({"0": 0.0, "1": 0.1})
     found = cells(points)

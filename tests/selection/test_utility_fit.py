@@ -123,6 +123,40 @@ def test_draws_as_curves_predict_what_the_draws_predict():
         assert curve.value(0.3) == pytest.approx(float(value))
 
 
+def test_seeds_that_differ_by_a_document_are_one_share():
+    """Their costs differ by 1e-4; taken for shares of their own they would allow any rate."""
+    x, y = noisy(TRUTH, 3, 0.05, np.random.default_rng(10))
+    moved = x * (1 + 1e-4 * np.tile([-1, 0, 1], 6))
+    fit, plain = fit_utility(moved, y), fit_utility(x, y)
+    assert fit.curve.rate == pytest.approx(plain.curve.rate, rel=1e-2)
+    assert fit.interval("rate") == pytest.approx(plain.interval("rate"), rel=0.05)
+    with pytest.raises(MixtureError, match="needs 3 different costs or more, got 1"):
+        fit_utility(moved[:3], y[:3])
+
+
+@pytest.mark.parametrize("values", [np.zeros(6), np.full(6, 44.0), np.full(6, -1e-9)])
+def test_performance_that_never_changes_is_a_flat_curve(values):
+    fit = fit_utility(SHARES, values)
+    assert fit.curve.value(0.3) == pytest.approx(values[0], abs=1e-9)
+    mean, low, high = fit.predict(0.3)
+    assert np.isfinite([mean, low, high]).all()
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=5, max_size=12),
+    st.lists(st.floats(1e-6, 1e3), min_size=5, max_size=5, unique=True),
+)
+def test_any_points_give_finite_predictions_or_one_error(values, costs):
+    x = [costs[i % 5] for i in range(len(values))]
+    try:
+        fit = fit_utility(x, values, draws=50)
+    except MixtureError:
+        return
+    inside = [fit.predict(c) for c in (min(costs), max(costs), sum(costs) / 5)]
+    assert np.isfinite(inside).all()
+    assert all(low <= high for _, low, high in inside)
+
+
 def test_too_few_points_are_refused():
     with pytest.raises(MixtureError, match="needs 3 different costs or more, got 2"):
         fit_utility([0.1, 0.1, 0.2, 0.2], [1.0, 1.1, 2.0, 2.1])
