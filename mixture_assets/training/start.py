@@ -51,8 +51,8 @@ def adopt_model(store: Path, folder: Path) -> tuple[str, ModelSpec]:
 
     Args:
         store: Root of the store.
-        folder: config.json and safetensors, as transformers or a finished run wrote them. Its
-            tokenizer.json, where it has one, is kept to be compared with a run's.
+        folder: config.json and safetensors, as transformers or a finished run wrote them. The
+            tokenizer beside them, where there is one, is kept to be compared with a run's.
 
     Returns:
         Its name for StartSpec, and what it is, for RunSpec.
@@ -71,8 +71,9 @@ def adopt_model(store: Path, folder: Path) -> tuple[str, ModelSpec]:
     if not target.exists():
         with atomic_path(target) as aside:
             model.save_pretrained(aside)
-            if (folder / _TOKENIZER).exists():
-                shutil.copyfile(folder / _TOKENIZER, aside / _TOKENIZER)
+            for file in (_TOKENIZER, "tokenizer_config.json"):
+                if (folder / file).exists():
+                    shutil.copyfile(folder / file, aside / file)
     return name, spec
 
 
