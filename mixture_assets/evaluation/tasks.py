@@ -152,6 +152,7 @@ def _data_files(settings: Mapping[str, Any], path: Path) -> dict[str, str]:
 def _task(settings: Mapping[str, Any], path: Path, cache: str) -> Any:
     manager = importlib.import_module("lm_eval.tasks").TaskManager(include_defaults=False)
     datasets = importlib.import_module("datasets")
+    datasets.disable_progress_bars()
     read = getattr(datasets.Dataset, f"from_{settings['dataset_path']}")
     files = settings["dataset_kwargs"]["data_files"]
     try:

@@ -13,6 +13,7 @@ from mixture_assets.core.names import nearest
 from mixture_assets.core.run import ModelSpec
 
 transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
 
 _MOST_LAYERS = 1000
 
