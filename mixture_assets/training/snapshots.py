@@ -22,9 +22,9 @@ from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.files import atomic_path
 from mixture_assets.core.run import LoraSpec, RunSpec
 from mixture_assets.training.lora import add_adapters
+from mixture_assets.training.model_files import load_model
 from mixture_assets.training.optimizer import learning_rate
 from mixture_assets.training.sequences import trained_parameters
-from mixture_assets.training.start import load_model
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

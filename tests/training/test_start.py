@@ -4,12 +4,13 @@ import dataclasses
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.run import ModelSpec, RunSpec, StartSpec, TrainingSpec
@@ -20,7 +21,8 @@ from mixture_assets.store.runs import RunFolder
 from mixture_assets.training import loop
 from mixture_assets.training.loop import Interrupted, train
 from mixture_assets.training.model import build_model, model_config
-from mixture_assets.training.start import adopt_model, load_model, model_folder
+from mixture_assets.training.model_files import load_model
+from mixture_assets.training.start import adopt_model, model_folder
 
 SMALL = {"width": 16, "layers": 2, "heads": 2, "context": 32}
 QWEN = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -178,6 +180,36 @@ def test_what_is_no_model_is_told_in_one_sentence(tmp_path):
     assert "no config.json" in problem(lambda f, m: shutil.rmtree(f))
 
 
+def test_a_model_that_looks_ahead_is_told(tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "vocab_size": 50, "max_position_embeddings": 32}
+    for is_decoder in (True, False):
+        config = AutoConfig.for_model("bert", **sizes, is_decoder=is_decoder)
+        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / str(is_decoder))
+    assert adopt_model(tmp_path, tmp_path / "True")[1].family == "bert"
+    with pytest.raises(MixtureError, match="is a 'bert' that sees the tokens after a token"):
+        adopt_model(tmp_path, tmp_path / "False")
+
+
+def test_two_who_adopt_the_same_model_at_once_are_both_served(tmp_path, monkeypatch):
+    local_model(tmp_path / "there")
+    name, spec = adopt_model(tmp_path, tmp_path / "there")
+    kept = (model_folder(tmp_path, name) / "model.safetensors").read_bytes()
+    exists, calls = Path.exists, []
+
+    def late(path):  # the other one's folder appears between the look and the renaming
+        if path == model_folder(tmp_path, name) and not calls:
+            calls.append(path)
+            return False
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", late)
+    assert adopt_model(tmp_path, tmp_path / "there") == (name, spec)
+    assert calls
+    assert (model_folder(tmp_path, name) / "model.safetensors").read_bytes() == kept
+    assert [p.name for p in (tmp_path / "models").iterdir()] == [name]
+
+
 # --- runs -------------------------------------------------------------------------------------
 
 
@@ -311,6 +343,9 @@ def test_another_tokenizer_of_as_many_tokens_is_told(proxy, tmp_path):
     (tmp_path / "there" / "tokenizer.json").write_text(json.dumps(said))
     workspace, run = started(proxy, tmp_path / "there")
     with pytest.raises(MixtureError, match="was trained with another tokenizer than"):
+        loop.prepare(workspace.store, run.run_id, say=quiet)
+    (model_folder(workspace.store, run.spec.start.model) / "tokenizer.json").write_text("{}")
+    with pytest.raises(MixtureError, match="is no tokenizer that transformers reads"):
         loop.prepare(workspace.store, run.run_id, say=quiet)
 
 
