@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,12 +20,13 @@ from mixture_assets.report.selection_figures import (
     UtilityPoint,
 )
 from mixture_assets.running import result_of
-from mixture_assets.selection.break_even import break_even_ratio, break_even_ratios
 from mixture_assets.selection.curve_draws import Parameter, UtilityFit
 from mixture_assets.selection.points import Point, cells, fits_of_utility
 from mixture_assets.selection_points import overlap
 from mixture_assets.selection_runs import Sweep
 from mixture_assets.selection_table import (
+    break_even_rows,
+    break_even_table,
     frontier_rows,
     frontier_table,
 )
@@ -36,9 +36,7 @@ Table = tuple[Sequence[str], list[list[str]]]
 UNIT = "performance: minus the loss on judging documents (nats)"
 _Z90 = 1.645
 _CURVE_POINTS = 60
-_RATIO_DRAWS = 200
 _PARAMETERS: tuple[Parameter, ...] = ("rate", "zero", "ceiling")
-_COSTLY = ("perplexity", "gradient")
 
 
 @dataclass(frozen=True)
@@ -163,29 +161,6 @@ def _with_interval(fit: UtilityFit, name: Parameter) -> str:
     return f"{getattr(fit.curve, name):.3g} ({low:.3g} .. {high:.3g})"
 
 
-def ratio_rows(points: Sequence[Point], fits: Mapping[str, UtilityFit]) -> Table:
-    """From which ratio of trained to scoring parameters costly methods pay, by these curves."""
-    cheap = [m for m in fits if m not in _COSTLY]
-    rows = []
-    for method in (m for m in _COSTLY if m in fits):
-        own = next(p for p in points if p.method == method)
-        ratio = (own.train_params or math.nan) / (own.selector_params or math.nan)
-        at_one = own.start * ratio  # what selection costs a model as large as its selector
-        for rival in sorted(cheap):
-            found = break_even_ratio(fits[method].curve, fits[rival].curve, selection=at_one)
-            pairs = list(
-                zip(
-                    fits[method].draws.curves(_RATIO_DRAWS),
-                    fits[rival].draws.curves(_RATIO_DRAWS),
-                    strict=True,
-                )
-            )
-            low, high = break_even_ratios(pairs, selection=at_one)
-            cost = f"{found:.3g} ({low:.3g} .. {high:.3g})"
-            rows.append([method, rival, f"{ratio:.3g}", f"{own.start:.3g}", cost])
-    return ("method", "against", "ratio here", "selection, of full", "ratio that pays"), rows
-
-
 def utility_figure(sweep: Sweep, fits: Mapping[str, Mapping[str, UtilityFit]]) -> UtilityFigure:
     """Points, curves and frontier of every model."""
     panels = []
@@ -290,15 +265,12 @@ def _section(own: Sequence[Point], fits: Mapping[str, UtilityFit]) -> list[str]:
     lines = ["Means over seeds, with 90 % intervals:", "", *_markdown_table(point_table(own))]
     rows = frontier_rows(own)
     lines += ["", "On the frontier, and how often noise leaves it there:", ""]
-    header, body = frontier_table(rows)
-    lines += _markdown_table((header, [list(r) for r in body]))
+    lines += _markdown_table(frontier_table(rows))
     if fits:
         lines += ["", "Curves through the points, all parameters free, 90 % intervals:", ""]
         lines += _markdown_table(fit_rows(fits))
-        ratios = ratio_rows(own, fits)
-        if ratios[1]:
-            lines += ["", "Trained over scoring parameters from which a costly method pays:", ""]
-            lines += _markdown_table(ratios)
+        lines += ["", "Budgets, and ratios of trained to scoring parameters, that pay:", ""]
+        lines += _markdown_table(break_even_table(break_even_rows(own)))
     return lines
 
 
@@ -326,7 +298,7 @@ def _score_table(sweep: Sweep) -> Table:
     return ("method", "documents", "FLOPs", "time", "without a score"), rows
 
 
-def _markdown_table(table: Table) -> list[str]:
+def _markdown_table(table: tuple[Sequence[str], Sequence[Sequence[str]]]) -> list[str]:
     header, rows = table
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
