@@ -57,7 +57,7 @@ class Selection:
         if workspace.experiment.selection is None:
             raise MixtureError(
                 "the experiment has no table [selection]",
-                hint="experiments/selection.toml has one; docs/experiment.md explains it",
+                hint="examples/selection.toml has one; docs/experiment.md explains it",
             )
         specialist = specialist_set(workspace, corpus)
         assert specialist is not None  # a rule of the experiment file

@@ -8,6 +8,7 @@ from typing import Any
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.mixture import Mixture
+from mixture_assets.core.names import RESERVED, SPECIALIST
 from mixture_assets.core.problem import Proposal
 from mixture_assets.core.units import flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Workspace
@@ -106,6 +107,11 @@ def run_line(workspace: Workspace, run: PlannedRun) -> str:
     objective = workspace.experiment.objective
     losses = {domain: row["loss_nats"] for domain, row in result["losses"].items()}
     tokens = tokens_text(run.spec.budget_tokens)
+    if all(
+        name in RESERVED for name in losses
+    ):  # a run of a selection is measured on the specialist set alone
+        shown = f"{losses[SPECIALIST]:8.3f} nats on the specialist set"
+        return f"  {run.label:<32} {shown}  {tokens:>6} tokens in {result['seconds']:.0f} s"
     value = objective.known_value(losses)
     shown = f"{'-':>8}" if value is None else f"{value:8.3f}"
     return (

@@ -23,6 +23,7 @@ from mixture_assets.core.experiment import (
     OnlineSettings,
     ProxySpec,
     RefitSpec,
+    SelectionSpec,
     SpecialistSpec,
     TokenizerSpec,
     load_experiment,
@@ -50,6 +51,7 @@ TABLES = {
     "[full]": FullSpec,
     "[specialist]": SpecialistSpec,
     "[online]": OnlineSettings,
+    "[selection]": SelectionSpec,
     "[compute]": ComputeSpec,
 }
 

@@ -263,7 +263,7 @@ def test_without_a_table_the_command_says_where_one_is(tiny):
     found = CliRunner().invoke(cli, ["select", "run", "--experiment", str(tiny)])
     assert found.exit_code == 1
     assert "no table [selection]" in found.output
-    assert "experiments/selection.toml" in found.output
+    assert "examples/selection.toml" in found.output
 
 
 def test_a_specialist_set_inside_the_pool_is_reported_and_removed(tiny):

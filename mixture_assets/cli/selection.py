@@ -75,7 +75,7 @@ def frontier(points: Path, train_params: float | None, as_json: bool) -> None:
     print_table(*frontier_table(answer))
 
 
-@select.command(epilog="Example: mixture select run --experiment experiments/selection.toml")
+@select.command(epilog="Example: mixture select run --experiment examples/selection.toml")
 @experiment_option
 @click.option("--pilot", is_flag=True, help="Stop after the smallest shares and the forecast.")
 @json_option
@@ -85,10 +85,16 @@ def run(experiment: Path, pilot: bool, as_json: bool) -> None:
     The experiment file's [selection] says what; finished parts are looked up, interrupted ones
     go on. A forecast of the pilot is on record before the other runs begin.
     """
+    from mixture_assets import summaries
     from mixture_assets.sweeps import run_sweep, summary_json
 
-    quiet = (lambda line: None) if as_json else say
-    summary = run_sweep(open_workspace(experiment), is_pilot=pilot, say=quiet)
+    workspace = open_workspace(experiment)
+    summary = run_sweep(
+        workspace,
+        is_pilot=pilot,
+        say=say,
+        on_settled=lambda run: say(summaries.run_line(workspace, run)),
+    )
     if as_json:
         print_json(summary_json(summary))
         return
