@@ -25,15 +25,15 @@ _ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 26}
 
 @dataclass(frozen=True)
 class Step:
-    """What Adam's next step would make of a gradient g that is placed.
+    """What Adam's next step would make of a gradient g that is placed, times a constant.
 
-    (a + one g) / (sqrt(b + two g^2) + eps), a and b being what the moments contribute.
+    (a + sign g) / (sqrt(b + share g^2) + eps), a and b being what the moments contribute; the
+    constant is that g's share of the first moment is taken for 1.
     """
 
     a_RD: Mapping[str, Tensor]
     b_RD: Mapping[str, Tensor]
-    one: float
-    two: float
+    share: float  # of the squared gradient in the second moment
     eps: float
     learning_rate: float
 
@@ -46,23 +46,22 @@ class Step:
             places: By the model's names.
             names: The model's, by the snapshot's.
         """
-        t = moments.adam_step + 1
-        first, second = (1 - beta**t for beta in (moments.beta1, moments.beta2))
+        corrected = 1 - moments.beta2 ** (moments.adam_step + 1)
         a, b = {}, {}
         for plain, name in names.items():
             if name in places:
                 at = places[name]
-                m, v = (t.to(at.row_R.device) for t in moments.of(plain))
-                a[name] = at.matrix(m, signed=True) * (moments.beta1 / first)
-                b[name] = at.matrix(v, signed=False) * (moments.beta2 / second)
-        one, two = (1 - moments.beta1) / first, (1 - moments.beta2) / second
-        return cls(a, b, one, two, moments.eps, moments.learning_rate)
+                m, v = (t.to(at.sign_RD.device) for t in moments.of(plain))
+                a[name] = at.signed(m) * (moments.beta1 / (1 - moments.beta1))
+                b[name] = at.columns(v) * (moments.beta2 / corrected)
+        share = (1 - moments.beta2) / corrected
+        return cls(a, b, share, moments.eps, moments.learning_rate)
 
-    def take(self, name: str, g_SRD: Tensor) -> Tensor:
-        """Gradients to steps, in place."""
-        below = torch.addcmul(self.b_RD[name], g_SRD, g_SRD, value=self.two)
+    def take(self, name: str, g_SRD: Tensor, sign_RD: Tensor) -> Tensor:
+        """Signed steps of gradients."""
+        below = torch.addcmul(self.b_RD[name], g_SRD, g_SRD, value=self.share)
         below.sqrt_().add_(self.eps)
-        return g_SRD.mul_(self.one).add_(self.a_RD[name]).div_(below)
+        return torch.addcmul(self.a_RD[name], g_SRD, sign_RD, out=g_SRD).div_(below)
 
 
 class Features:
@@ -102,12 +101,11 @@ class Features:
         self, name: str, left: Tensor, right: Tensor, step: Step | None, total_SK: Tensor
     ) -> None:
         """Form gradients of a few sequences at a time, and add them to their buckets."""
-        places = self.places[name]
-        left_SRL = places.rows(left).transpose(1, 2)
-        right_SLD = places.columns(right)
-        size = left_SRL.shape[1] * right_SLD.shape[2]
-        at_once = max(1, _ENTRIES[self.device.kind] // size)
+        places, sign_RD = self.places[name], self.places[name].sign_RD
+        left_SRL, right_SLD = left.transpose(1, 2), places.columns(right)
+        at_once = max(1, _ENTRIES[self.device.kind] // sign_RD.numel())
         for first in range(0, len(total_SK), at_once):
             part = slice(first, first + at_once)
             g_SRD = torch.bmm(left_SRL[part], right_SLD[part]).float()
-            places.add(g_SRD if step is None else step.take(name, g_SRD), total_SK[part])
+            placed = g_SRD.mul_(sign_RD) if step is None else step.take(name, g_SRD, sign_RD)
+            places.add(placed, total_SK[part])

@@ -12,13 +12,12 @@ for a dense Gaussian projection, which would cost K operations per entry instead
 Shapes:
     S sequences; R x C a matrix of parameters, D >= C its row in memory; K buckets.
 
-Differs from the source: signs and places are products of permutations of rows and columns, so that
-    the projection is plain additions of consecutive memory. Entry (r, c) stands at r D + c after
-    rows and columns are shuffled, D has no divisor in common with K, and the bucket is the place
-    modulo K, the matrices one after the other; its sign is the row's times the column's. Shuffling
-    and signs are given to the factors of a gradient, before they are multiplied. Two entries of a
-    row or of a column share no bucket before K places are through, and vectors of no more than K
-    places keep every inner product exactly.
+Differs from the source: places are not drawn one by one, so that the projection is plain additions
+    of consecutive memory. Entry (r, c) stands at r D + c after columns are shuffled, D has no
+    divisor in common with K, and the bucket is the place modulo K, the matrices one after the
+    other. Two entries of a row or of a column share no bucket before K places are through, and
+    vectors of no more than K places keep every inner product exactly. Columns are shuffled, and
+    filled up to D, in the factor of a gradient that has them, before it is multiplied.
 """
 
 import math
@@ -35,26 +34,19 @@ from torch import Tensor
 class Places:
     """Where the entries of one matrix go."""
 
-    row_R: Tensor  # which row comes r-th
-    row_sign_R: Tensor
     column_D: Tensor  # which column comes c-th; beyond the last, any
-    column_sign_D: Tensor  # 0 beyond the last column
+    sign_RD: Tensor  # 1 or -1; 0 beyond the last column
     first: int  # bucket of the first entry
 
-    def rows(self, left: Tensor) -> Tensor:
-        """(..., R) shuffled and signed."""
-        return left.index_select(-1, self.row_R) * self.row_sign_R.to(left.dtype)
-
     def columns(self, right: Tensor) -> Tensor:
-        """(..., C) shuffled and signed, and filled up with zeros, (..., D)."""
-        return right.index_select(-1, self.column_D) * self.column_sign_D.to(right.dtype)
+        """(..., C) shuffled and filled up with zeros, (..., D)."""
+        placed = right.index_select(-1, self.column_D)
+        placed[..., right.shape[-1] :] = 0
+        return placed
 
-    def matrix(self, weight: Tensor, *, signed: bool) -> Tensor:
-        """An R x C matrix as its entries stand, R x D."""
-        placed = weight.index_select(0, self.row_R).index_select(1, self.column_D)
-        if not signed:
-            return placed
-        return placed * self.row_sign_R[:, None] * self.column_sign_D
+    def signed(self, matrix_RC: Tensor) -> Tensor:
+        """A matrix as its entries stand, with their signs, R x D."""
+        return self.columns(matrix_RC) * self.sign_RD
 
     def add(self, matrices_SRD: Tensor, total_SK: Tensor) -> None:
         """Add placed matrices to the buckets of their sequences."""
@@ -77,7 +69,7 @@ def places_of(
     Args:
         shapes: Of the parameters; their order does not matter.
         dimensions: Buckets.
-        seed: Of permutations and signs.
+        seed: Of columns' order and signs.
         device: Where gradients are.
     """
     found, first = {}, 0
@@ -85,13 +77,11 @@ def places_of(
         n_rows, n_columns = (1, *shape)[-2:]
         width = next(d for d in range(n_columns, n_columns + dimensions) if _apart(d, dimensions))
         random = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        columns = np.resize(random.permutation(n_columns), width)
-        column_sign = random.choice([-1.0, 1.0], width) * (np.arange(width) < n_columns)
-        arrays = random.permutation(n_rows), random.choice([-1.0, 1.0], n_rows), columns
-        row, row_sign, column, sign = (
-            torch.from_numpy(a).to(device) for a in (*arrays, column_sign)
-        )
-        found[name] = Places(row, row_sign.float(), column, sign.float(), first)
+        column = np.resize(random.permutation(n_columns), width)
+        sign = random.choice(np.array([-1, 1], np.float32), (n_rows, width))
+        sign[:, n_columns:] = 0
+        on = [torch.from_numpy(array).to(device) for array in (column, sign)]
+        found[name] = Places(*on, first)
         first = (first + n_rows * width) % dimensions
     return found
 
