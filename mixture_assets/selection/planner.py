@@ -52,7 +52,8 @@ def plan(question: Question, points: Sequence[Point] = (), *, seed: int = 0) -> 
             and prices.
         seed: The same seed gives the same intervals.
     """
-    desk = _Desk(question, Outlook.of(points, seed=seed), points)
+    apart = {search.name for search in question.searches}
+    desk = _Desk(question, Outlook.of(points, apart=apart, seed=seed), points)
     random = desk.random_row()
     rows, notes = [random], list(desk.outlook.notes)
     for method, size in desk.entries():
