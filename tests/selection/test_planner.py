@@ -203,6 +203,9 @@ def test_a_search_with_a_record_can_be_the_answer():
     assert found.choice.selection_flops == pytest.approx(0.1 * found.choice.training_flops)
     expected = TRUTH["random"][0].value(found.choice.share) + 0.8
     assert found.choice.performance == pytest.approx(expected, abs=0.05)
+    unpriced = plan(ask(0.3 * FULL, selector_params=()), [*sweep(methods=("random",)), *record])
+    assert "'dga' has points and no price, and is left out" in unpriced.notes
+    assert all(row.method != "dga" for row in unpriced.rows)
 
 
 def test_the_order_of_points_changes_nothing():
