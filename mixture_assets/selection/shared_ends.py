@@ -179,7 +179,7 @@ class _Chains:
 
     def _move_all(self, power: float, rng: np.random.Generator) -> None:
         """Along the line on which every rate moves by as many places."""
-        shift = np.arange(-_GRID + 1, _GRID)
+        shift = np.arange(-_GRID // 2, _GRID // 2 + 1)
         places = self.at[:, None, :] + shift[:, None]
         is_inside = ((places >= 0) & (places < _GRID)).all(axis=2)
         inside = np.clip(places, 0, _GRID - 1)
