@@ -201,6 +201,7 @@ def _answer(
             "n_tasks": question.n_tasks,
         },
         "choice": found.choice.to_json(),
+        "favourite": found.favourite.to_json(),
         "verdict": found.verdict,
         "unit": found.unit,
         "rows": [row.to_json() for row in found.rows],

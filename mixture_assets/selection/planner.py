@@ -35,7 +35,7 @@ from mixture_assets.selection.outlook import RANDOM, Learning, Outlook
 from mixture_assets.selection.points import Point
 from mixture_assets.selection.priors import LARGEST_RATIO
 from mixture_assets.selection.question import Plan, Question, Row
-from mixture_assets.selection.search_prices import SearchPrice
+from mixture_assets.selection.search_prices import SEARCHES, SearchPrice
 
 METHODS = (RANDOM, "bm25", "embedding", "perplexity", "gradient")
 WITH_SELECTOR = ("perplexity", "gradient")  # methods that run a language model over the pool
@@ -52,7 +52,8 @@ def plan(question: Question, points: Sequence[Point] = (), *, seed: int = 0) -> 
             and prices.
         seed: The same seed gives the same intervals.
     """
-    desk = _Desk(question, Outlook.of(points, seed=seed), points)
+    apart = {*SEARCHES, *(search.name for search in question.searches)}
+    desk = _Desk(question, Outlook.of(points, apart=apart, seed=seed), points)
     random = desk.random_row()
     rows, notes = [random], list(desk.outlook.notes)
     for method, size in desk.entries():
@@ -65,6 +66,8 @@ def plan(question: Question, points: Sequence[Point] = (), *, seed: int = 0) -> 
             continue
         rows.extend(desk.rows(method, size, cost))
     rows.extend(desk.search_row(search) for search in question.searches)
+    unpriced = {p.method for p in points} & apart - {s.name for s in question.searches}
+    notes.extend(f"{name!r} has points and no price, and is left out" for name in sorted(unpriced))
     ranked = sorted(rows, key=_rank)
     better = [row for row in ranked if row.beats_random]
     choice = better[0] if better else random
@@ -95,7 +98,7 @@ class _Desk:
 
     def entries(self) -> list[tuple[str, float | None]]:
         """Methods and selectors beside random: the known ones, and those of points."""
-        searches = {search.name for search in self.question.searches}
+        searches = {*SEARCHES, *(search.name for search in self.question.searches)}
         found: dict[tuple[str, float | None], None] = {}
         for method in METHODS[1:]:
             sizes = self.question.selector_params if method in WITH_SELECTOR else (None,)

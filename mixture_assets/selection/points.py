@@ -164,7 +164,7 @@ def fits_of_utility(
         refuse: Told of each method with too few shares, which is then left out; without it,
             that is an error.
     """
-    level = _without_seeds(points)[0]
+    level = without_seeds(points)[0]
     fits = {}
     for method, own in by_method(level).items():
         others = [p for p in level if p.method != method]
@@ -204,12 +204,12 @@ def cells(points: Sequence[Point]) -> list[Cell]:
     What a seed does to all its points alike is taken out first, so that a cell that lacks a seed
     is compared fairly. Points without a seed stand for themselves.
     """
-    level, noise_sd = _without_seeds(points)
+    level, noise_sd = without_seeds(points)
     found = [_mean(group, noise_sd) for group in _grouped(level).values()]
     return sorted(found, key=lambda c: (c.point.total_flops, c.point.performance, c.point.method))
 
 
-def _without_seeds(points: Sequence[Point]) -> tuple[list[Point], float | None]:
+def without_seeds(points: Sequence[Point]) -> tuple[list[Point], float | None]:
     """Points in one order, the effect of their seed taken out, and the noise of one of them."""
     ordered = sorted(points, key=lambda p: (repr(p.cell), p.seed, p.performance, p.total_flops))
     blocks = fit_blocks(

@@ -110,6 +110,11 @@ class Plan:
     unit: str  # of performances
     notes: tuple[str, ...]  # what could not be had, and why
 
+    @property
+    def favourite(self) -> Row:
+        """Of the largest expected gain, be it certain or not; `choice` is the certain one."""
+        return self.rows[0]
+
     def best_by_method(self) -> list[Row]:
         """The best row of each method and selector, in their order."""
         found: dict[tuple[str, float | None], Row] = {}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from mixture_assets.core.errors import MixtureError
 
+SEARCHES = ("ddo", "swarm", "dga")
 _DDO_SCALES = (0.03, 0.12)  # 0.3B and 1.2B tokens for a run of 10B, the same model
 _SWARM = 512 * (1e6 / 1e9) * (1e9 / 25e9)  # runs x parameters x tokens, beside 1B and 25B
 _DGA_STEPS = 100  # between updates

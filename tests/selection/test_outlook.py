@@ -95,13 +95,14 @@ def test_the_gain_of_a_search_is_over_random_selection_of_as_much():
         [
             *points("random", RANDOM, noise=0.01, seeds=20),
             *points("ddo", better, shares=(0.5, 1.0), noise=0.01, start=0.3),
-        ]
+        ],
+        apart=("ddo",),
     )
     gain = outlook.gain("ddo")
     assert float(np.mean(gain)) == pytest.approx(0.1, abs=0.02)
     assert 0.003 < float(np.std(gain)) < 0.02  # 0.01 / sqrt(4) of the points, and the curve's
     assert outlook.gain("swarm") is None
-    assert Outlook.of(points("ddo", better)).gain("ddo") is None
+    assert Outlook.of(points("ddo", better), apart=("ddo",)).gain("ddo") is None
 
 
 def test_draws_of_two_methods_are_independent():
@@ -111,3 +112,32 @@ def test_draws_of_two_methods_are_independent():
     )
     a, b = outlook.learning("random").at(0.2), outlook.learning("perplexity").at(0.2)
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.1
+
+
+def anchored(method, rate, shares, noise=0.01):
+    """Points of a curve from -4 to -2 on the whole pool, whatever the rate."""
+    rise = -2.0 / np.expm1(-rate)
+    return points(
+        method, UtilityCurve(ceiling=-4 + rise, zero=-4.0, rate=rate), shares=shares, noise=noise
+    )
+
+
+def test_a_pilot_is_carried_on_by_what_all_methods_have_in_common():
+    """Up to 10 % of the pool: alone, a curve says next to nothing of the half of it."""
+    shares = (0.025, 0.05, 0.1)
+    pilot = [p for m, r in (("random", 2.0), ("bm25", 8.0)) for p in anchored(m, r, shares)]
+    outlook = Outlook.of(pilot)
+    assert any("do alike on the whole" in note for note in outlook.notes)
+    gain = outlook.learning("bm25").at(0.5) - outlook.learning("random").at(0.5)
+    truth = 2 * (np.expm1(-4.0) / np.expm1(-8.0) - np.expm1(-1.0) / np.expm1(-2.0))
+    low, high = np.percentile(gain, [5, 95])
+    assert low < truth < high
+    assert low > 0.1
+    assert outlook.learning("bm25").largest_share == 0.1
+
+
+def test_a_sweep_is_not_held_to_a_common_end():
+    better = UtilityCurve(ceiling=-1.5, zero=-4.0, rate=8.0)
+    outlook = Outlook.of([*points("random", RANDOM), *points("perplexity", better)])
+    assert outlook.notes == ()
+    assert outlook.learning("perplexity").at(1.0) == pytest.approx(better.value(1.0), abs=1e-4)
