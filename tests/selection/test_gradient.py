@@ -192,7 +192,7 @@ def test_a_layer_that_is_used_twice_is_refused(cases, pool):
     names = {"model.layers.0.mlp.up_proj.weight"}
     with (
         watched(model, names, lambda *_: None),
-        pytest.raises(MixtureError, match="'model.layers.0.mlp.up_proj'.*is used twice"),
+        pytest.raises(MixtureError, match=r"'model.layers.0.mlp.up_proj'.*is used twice"),
     ):
         model(torch.tensor([[1, 2, 3]]))
 
