@@ -95,8 +95,8 @@ def write_scores(
         name: What the caller calls the specialist set; its content is what counts.
 
     Raises:
-        MixtureError: The pool or the specialist set is empty, or more than half of the documents
-            got no finite number.
+        MixtureError: The pool or the specialist set is empty, the specialist set is of another
+            tokenizer, or more than half of the documents got no finite number.
     """
     _require_documents(pool, specialist)
     key = _name(selector, pool, specialist)
@@ -128,6 +128,12 @@ def _require_documents(pool: Pool, specialist: Documents) -> None:
         raise MixtureError(
             "the specialist set has no document to choose for",
             hint="give at least one document of the target",
+        )
+    if (highest := int(specialist.input_ids.max())) >= pool.tokenizer.vocab_size:
+        raise MixtureError(
+            f"the specialist set has token {highest:,}, the pool's tokenizer "
+            f"{pool.tokenizer.digest} has {pool.tokenizer.vocab_size:,} tokens",
+            hint="tokenize the specialist set with the pool's tokenizer",
         )
 
 

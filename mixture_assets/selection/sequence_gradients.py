@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from mixture_assets.core.errors import MixtureError
+from mixture_assets.core.errors import MixtureError, shortlist
+
+_HINT = "score with perplexity, or with another model"
 
 # Is told a parameter's name and the factors of its gradient in each sequence.
 Consumer = Callable[[str, Tensor, Tensor], None]
@@ -48,21 +50,28 @@ def watched(model: PreTrainedModel, names: Container[str], consume: Consumer) ->
     No parameter of the model may require gradients.
 
     Raises:
-        MixtureError: In a forward pass, where a layer does not keep sequences apart or is used
-            twice.
+        MixtureError: A layer does not keep sequences apart, is used twice, or took no part.
     """
     table = model.get_input_embeddings()
     assert isinstance(table, nn.Module)
     uses: Counter[str] = Counter()
+    watched_layers = set()
     handles = [table.register_forward_hook(lambda *args: args[-1].requires_grad_(True))]
     for name, module in model.named_modules():
         own = {part: f"{name}.{part}" for part, _ in module.named_parameters(recurse=False)}
         own = {part: whole for part, whole in own.items() if whole in names}
         if own:
+            watched_layers.add(name)
             hook = _hook(name, own, consume, uses)
             handles.append(module.register_forward_hook(hook, with_kwargs=True))
     try:
         yield
+        if silent := watched_layers - uses.keys():
+            raise MixtureError(
+                f"gradient scores do not support {type(model).__name__}, which goes past its "
+                f"layers {shortlist(silent)}",
+                hint=_HINT,
+            )
     finally:
         for handle in handles:
             handle.remove()
@@ -76,7 +85,7 @@ def _hook(name: str, own: Mapping[str, str], consume: Consumer, uses: Counter[st
             raise MixtureError(
                 f"gradient scores do not support layer {name!r} ({type(module).__name__}), which "
                 f"{does}",
-                hint="score with perplexity, or with another model",
+                hint=_HINT,
             )
         held = [(*args, *kwargs.values())[0].detach()]
 

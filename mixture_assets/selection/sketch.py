@@ -80,8 +80,8 @@ def places_of(
         column = np.resize(random.permutation(n_columns), width)
         sign = random.choice(np.array([-1, 1], np.float32), (n_rows, width))
         sign[:, n_columns:] = 0
-        on = [torch.from_numpy(array).to(device) for array in (column, sign)]
-        found[name] = Places(*on, first)
+        column_D, sign_RD = (torch.from_numpy(array).to(device) for array in (column, sign))
+        found[name] = Places(column_D, sign_RD, first)
         first = (first + n_rows * width) % dimensions
     return found
 

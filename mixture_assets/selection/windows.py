@@ -58,12 +58,15 @@ def windows_of(n_tokens: NDArray[np.int64], context: int, most_windows: int = 0)
 def batches(
     documents: Documents, windows: Windows, *, eos_id: int, batch_tokens: int
 ) -> Iterator[Batch]:
-    """All windows, the longest first, as many at once as have `batch_tokens`, at least one."""
+    """All windows, the longest first, at most `batch_tokens` at once or one window."""
     ids, order = documents.input_ids, np.argsort(-windows.length, kind="stable")
     first = 0
     while first < len(order):
         longest = int(windows.length[order[first]])
         rows = order[first : first + max(1, batch_tokens // longest)]
+        # Filling up costs like tokens: stop early, rather than put short beside long.
+        n_alike = int((8 * windows.length[rows] >= 7 * longest).sum())
+        rows = rows[: max(n_alike, len(rows) // 4)]
         first += len(rows)
         owner, start, length = (a[rows] for a in (windows.owner, windows.start, windows.length))
         at = (documents.offsets[owner] + start)[:, None] + np.arange(longest)

@@ -185,16 +185,26 @@ def test_what_is_no_snapshot_of_the_model_is_refused(cases, pool, specialist, tm
     assert "a vocabulary of 90 tokens" in refused
 
 
-def test_a_layer_that_is_used_twice_is_refused(cases, pool):
-    model = AutoModelForCausalLM.from_pretrained(cases["llama", False].base)
-    model.requires_grad_(False)
-    model.model.layers[1] = model.model.layers[0]
-    names = {"model.layers.0.mlp.up_proj.weight"}
-    with (
-        watched(model, names, lambda *_: None),
-        pytest.raises(MixtureError, match="'model.layers.0.mlp.up_proj'.*is used twice"),
-    ):
-        model(torch.tensor([[1, 2, 3]]))
+def test_a_layer_that_is_used_twice_or_not_at_all_is_refused(cases):
+    def forward(layers, name):
+        model = AutoModelForCausalLM.from_pretrained(cases["llama", False].base)
+        model.requires_grad_(False)
+        layers(model.model.layers)
+        with watched(model, {f"{name}.weight"}, lambda *_: None):
+            model(torch.tensor([[1, 2, 3]]))
+
+    def share(layers):
+        layers[1] = layers[0]
+
+    def bypass(layers):
+        weight = layers[1].mlp.up_proj.weight
+        layers[1].mlp.up_proj.forward = None
+        layers[1].mlp.forward = lambda x: x @ weight.T @ weight
+
+    with pytest.raises(MixtureError, match=r"'model.layers.0.mlp.up_proj'.*is used twice"):
+        forward(share, "model.layers.0.mlp.up_proj")
+    with pytest.raises(MixtureError, match=r"goes past its layers 'model.layers.1.mlp.up_proj'"):
+        forward(bypass, "model.layers.1.mlp.up_proj")
 
 
 def test_flops_are_three_forward_passes_of_the_layers(cases, pool, specialist, documents_of):

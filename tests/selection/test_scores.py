@@ -119,7 +119,7 @@ def test_names_follow_content_and_nothing_else(store, pool, specialist, document
 
 
 def test_excluded_documents_are_never_scored(store, pool_of, specialist, english):
-    pool = pool_of(english[:9] + SPECIALIST, english[9:], excluded=SPECIALIST)
+    pool = pool_of(english[:9] + SPECIALIST, english[9:], SPECIALIST[:2], excluded=SPECIALIST)
     found = write_scores(store, Length(), pool, specialist)
     chosen, n_tokens = choose(found, 1.0)
     assert set(chosen) == {doc_id(t) for t in english}
@@ -156,6 +156,9 @@ def test_nothing_to_score_or_to_choose_for_is_said(store, pool_of, specialist, d
         write_scores(store, RandomOrder(), pool_of(), specialist)
     with pytest.raises(MixtureError, match="the specialist set has no document"):
         write_scores(store, RandomOrder(), pool_of(PLANTED), documents_of([]))
+    strange = replace(specialist, input_ids=specialist.input_ids + np.uint16(400))
+    with pytest.raises(MixtureError, match=r"tokenizer [0-9a-f]{16} has 400 tokens"):
+        write_scores(store, RandomOrder(), pool_of(PLANTED), strange)
     with pytest.raises(MixtureError, match="no finished scores abc of 'random'"):
         ScoreSet.load(store, "random", "abc")
 

@@ -71,7 +71,7 @@ def test_scores_are_the_same_bits_again_and_flops_are_counted(
 
 def test_names_and_settings_are_told():
     assert INFORMED == ("bm25", "embedding", "perplexity", "gradient")
-    with pytest.raises(MixtureError, match="there is no selector 'perplexty'.*perplexity"):
+    with pytest.raises(MixtureError, match=r"there is no selector 'perplexty'.*perplexity"):
         build_selector("perplexty")
     with pytest.raises(MixtureError, match="selector 'bm25' has no setting 'k2'"):
         build_selector("bm25", k2=1)
