@@ -19,6 +19,8 @@ from mixture_assets.store.runs import RunFolder
 from mixture_assets.training import loop
 from mixture_assets.training.loop import Interrupted, train
 
+pytestmark = pytest.mark.filterwarnings("ignore:'dga' updates its weights")  # the runs are short
+
 ANIMALS = "cat dog horse mouse bird fish runs sleeps eats jumps slowly quickly".split()
 
 
