@@ -18,6 +18,13 @@ from numpy.typing import NDArray
 
 from mixture_assets.data.sampler import IntArray, largest_remainder, slice_phase
 
+_ROUNDING = 2  # what a domain has drawn is within this of what mixtures gave it
+
+
+def whole_caps(most_tokens: Mapping[str, int], context: int) -> dict[str, int]:
+    """Sequences that a domain's mixtures may give it, so that it never draws more than a cap."""
+    return {d: max(0, n // context - _ROUNDING) for d, n in most_tokens.items()}
+
 
 @dataclass(frozen=True)
 class Period:

@@ -201,6 +201,9 @@ class Steering:
     ) -> list[dict[str, Any]]:
         """The weights of the next period from what was measured; the rows that say so."""
         alignment, error = self._clipped(found.step, train_norm)
+        n_measured = found.step.alignments.n_sequences
+        for name in [g for g in alignment if n_measured[g] < _LEAST_SEQUENCES]:
+            del alignment[name]  # all that its cap left: too little to judge by
         feedback = Feedback(
             alignment=alignment,
             standard_error=error,

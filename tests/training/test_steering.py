@@ -145,6 +145,20 @@ def test_a_domain_is_never_read_more_often_than_max_epochs(tiny):
     assert abs(sum(result["realised_tokens"].values()) - run.spec.budget_tokens) < 32
 
 
+def test_domains_are_measured_to_the_last_update_within_their_caps(tiny):
+    workspace, run = steered(tiny)
+    available = build_corpus(workspace).available_tokens
+    most = (run.spec.budget_tokens + 8 * 32) / sum(available.values())  # just enough
+    constraints = dataclasses.replace(workspace.experiment.constraints, max_epochs=most)
+    workspace, run = steered(tiny, constraints=constraints, start="uniform")
+    result = train(workspace.store, run.run_id, say=quiet)
+    path = path_of(workspace, run)
+    used_up = {d for d, n in result["realised_tokens"].items() if n > most * available[d] - 4 * 32}
+    assert used_up == {"animals", "numbers", "plants"}
+    for step in sorted(path)[1:]:
+        assert any(row.get("alignment") is not None for row in path[step].values())
+
+
 def test_the_specialist_documents_are_in_no_training_batch(tiny):
     workspace, run = steered(tiny)
     state = loop.prepare(workspace.store, run.run_id, say=quiet)
