@@ -16,6 +16,7 @@ from mixture_assets.core.names import SPECIALIST
 from mixture_assets.core.problem import Problem
 from mixture_assets.core.run import OnlineSpec
 from mixture_assets.corpus import Corpus, Workspace
+from mixture_assets.data.online_layout import n_sequences, whole_caps
 from mixture_assets.data.specialist import SpecialistSet
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.methods.baselines import Natural, Uniform
@@ -148,10 +149,13 @@ class Policies:
         return caps if min(caps.values()) < budget else {}
 
     def _require_room(self, name: str) -> None:
+        """MixtureError unless the caps hold the whole run, in whole sequences."""
         caps, budget = self._most_tokens(), self.problem.budget_tokens
-        if caps and sum(caps.values()) < budget:
+        context = self.workspace.experiment.model.context
+        room = context * sum(whole_caps(caps, context).values())
+        if caps and room < context * n_sequences(budget, context):
             raise MixtureError(
-                f"{name!r} asks for {budget:,} tokens where max_epochs leaves "
-                f"{sum(caps.values()):,}",
+                f"{name!r} asks for {budget:,} tokens where max_epochs leaves {room:,}, in whole "
+                f"sequences of {context} and some to spare in each of {len(caps)} domains",
                 hint="lower [full] budget_tokens, or raise [constraints] max_epochs",
             )

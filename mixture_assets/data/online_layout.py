@@ -21,6 +21,11 @@ from mixture_assets.data.sampler import IntArray, largest_remainder, slice_phase
 _ROUNDING = 2  # what a domain has drawn is within this of what mixtures gave it
 
 
+def n_sequences(budget_tokens: int, context: int) -> int:
+    """Length of a run."""
+    return max(1, round(budget_tokens / context))
+
+
 def whole_caps(most_tokens: Mapping[str, int], context: int) -> dict[str, int]:
     """Sequences that a domain's mixtures may give it, so that it never draws more than a cap."""
     return {d: max(0, n // context - _ROUNDING) for d, n in most_tokens.items()}

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.names import SPECIALIST
 from mixture_assets.core.run import OnlineSpec, RunSpec
-from mixture_assets.data.online_layout import OnlineLayout
+from mixture_assets.data.online_layout import OnlineLayout, n_sequences
 from mixture_assets.data.sampler import IntArray, Windows
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.methods.basis import Basis, domain_mixture
@@ -119,7 +119,7 @@ class Steering:
             batch=batch,
             update_batch=len(start) * max(least, batch // len(start)),
             update_steps=method.update_steps,
-            n_sequences=max(1, round(spec.budget_tokens / context)),
+            n_sequences=n_sequences(spec.budget_tokens, context),
         )
         steering_set = DomainTokens.load(store, SPECIALIST, online.specialist)
         specialist = Windows(

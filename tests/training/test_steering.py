@@ -159,6 +159,24 @@ def test_domains_are_measured_to_the_last_update_within_their_caps(tiny):
         assert any(row.get("alignment") is not None for row in path[step].values())
 
 
+@pytest.mark.parametrize("spare", [0, -1])
+def test_a_run_that_was_planned_does_not_die_at_its_caps(tiny, spare):
+    """The largest budget that planning admits is trained to its end; a sequence more is refused."""
+    available = build_corpus(Workspace.open(tiny)).available_tokens
+    e = Workspace.open(tiny).experiment
+    constraints = dataclasses.replace(e.constraints, max_epochs=0.5)
+    room = sum(int(0.5 * n) // 32 - 2 for n in available.values())
+    tiny.write_text(tiny.read_text().replace("10_000", str(32 * (room - spare))))
+    if spare < 0:
+        with pytest.raises(MixtureError, match=f"where max_epochs leaves {32 * room:,}"):
+            steered(tiny, constraints=constraints)
+        return
+    workspace, run = steered(tiny, constraints=constraints)
+    result = train(workspace.store, run.run_id, say=quiet)
+    assert sum(result["realised_tokens"].values()) == 32 * room
+    assert all(n <= 0.5 * available[d] for d, n in result["realised_tokens"].items())
+
+
 def test_the_specialist_documents_are_in_no_training_batch(tiny):
     workspace, run = steered(tiny)
     state = loop.prepare(workspace.store, run.run_id, say=quiet)
