@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import math
 import random
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +18,7 @@ from mixture_assets.plans import plan_full_runs
 from mixture_assets.specialist import specialist_set, steering_texts, with_specialist
 from mixture_assets.store.query import query
 
-OFTEN = {"update_steps": 1}  # fewer than 20 updates in a run are warned of
+OFTEN = {"update_steps": 2}  # fewer than 20 updates in a run are warned of
 ANIMALS = "cat dog horse mouse bird fish runs sleeps eats jumps slowly quickly".split()
 
 
@@ -130,9 +130,32 @@ def test_an_unknown_policy_names_the_known_ones(tiny, wishes, name):
 def test_a_run_that_is_hardly_steered_is_warned_of(tiny, wishes):
     _, _, runs = planned(tiny, wishes, "dga")
     spec = runs["dga"].spec
-    n_steps = math.ceil(spec.budget_tokens / spec.training.batch_tokens)
-    with pytest.warns(MixtureWarning, match=rf"'dga' updates .* {(n_steps - 1) // 9} times in"):
+    n, batch = round(spec.budget_tokens / 32), spec.training.batch_tokens // 32
+    updates = first = 0  # counted step by step, as long as the next update fits
+    while first + (9 if not updates else 8) * batch + 3 * 2 <= n:
+        first += (9 if not updates else 8) * batch + 3 * 2
+        updates += 1
+    with pytest.warns(MixtureWarning, match=rf"'dga' updates .* {updates} times in"):
         planned(tiny, wishes, "dga", dga={"update_steps": 9})
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps", "hint"),
+    [("10_000", 10_000, r"\[online.dga\] update_steps = 1, or"), ("400", 1, "larger .full. bud")],
+)
+def test_a_run_without_any_update_is_refused_with_the_way_out(tiny, wishes, budget, steps, hint):
+    tiny.write_text(tiny.read_text().replace("10_000", budget))
+    with pytest.raises(MixtureError, match="'dga' would never update its weights") as caught:
+        planned(tiny, wishes, "dga", dga={"update_steps": steps})
+    assert re.search(hint, "".join(caught.value.__notes__))
+
+
+@pytest.mark.filterwarnings("ignore:'dga' updates its weights")
+def test_update_steps_that_take_many_tokens_are_warned_of(tiny, wishes):
+    tiny.write_text(tiny.read_text().replace("batch_tokens = 256", "batch_tokens = 32"))
+    with pytest.warns(MixtureWarning, match=r"update steps of 'dga' take 73% of the tokens"):
+        # 312 sequences: three of 1, then 38 times an update step of 6 and two of 1
+        planned(tiny, wishes, "dga", dga={"update_steps": 3})
 
 
 def test_no_domain_can_be_called_like_the_specialist_set(tiny):
@@ -145,7 +168,7 @@ def test_no_domain_can_be_called_like_the_specialist_set(tiny):
 
 def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wishes):
     settings = (
-        tiny.read_text() + "\n[online.dga]\nupdate_steps = 1\n[online.doge]\nupdate_steps = 1\n"
+        tiny.read_text() + "\n[online.dga]\nupdate_steps = 2\n[online.doge]\nupdate_steps = 2\n"
     )
     tiny.write_text(settings)
     arguments = ["run", "--experiment", str(tiny), "--specialist", str(wishes)]

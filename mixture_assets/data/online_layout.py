@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from mixture_assets.data.sampler import IntArray, largest_remainder, slice_phase
 
+LEAST_SEQUENCES = 2  # of a group in an update step: fewer give no standard error
+MOST_UPDATE_SHARE = 0.1  # of the tokens in update steps that are longer than others
 _ROUNDING = 2  # what a domain has drawn is within this of what mixtures gave it
 
 
@@ -59,12 +61,55 @@ class OnlineLayout:
         self._mixed = np.zeros(len(self.domains), np.int64)  # drawn, without update steps
         self._before: list[IntArray] = []  # drawn before each period
 
+    @classmethod
+    def planned(
+        cls,
+        domains: Sequence[str],
+        *,
+        n_groups: int,
+        budget_tokens: int,
+        batch_tokens: int,
+        group_tokens: int,
+        update_steps: int,
+        context: int,
+    ) -> "OnlineLayout":
+        """The layout of a run, nothing of which is drawn yet.
+
+        Args:
+            domains: Sorted.
+            n_groups: What the method weighs: domains, or members of a basis.
+            budget_tokens: Of the whole run.
+            batch_tokens: Of a step that is no update step.
+            group_tokens: Of each group in an update step, at least; fewer, down to two sequences,
+                where update steps would take more than MOST_UPDATE_SHARE of the tokens.
+            update_steps: From one update step to the next.
+            context: Tokens of a sequence.
+        """
+        batch = max(1, batch_tokens // context)
+        others = (update_steps - 1) * batch  # sequences from one update step to the next
+        fitting = int(others / (n_groups * (1 / MOST_UPDATE_SHARE - 1)))
+        wanted = min(fitting, -(-group_tokens // context))
+        per_group = max(LEAST_SEQUENCES, batch // n_groups, wanted)
+        return cls(
+            domains=tuple(domains),
+            context=context,
+            batch=batch,
+            update_batch=n_groups * per_group,
+            update_steps=update_steps,
+            n_sequences=n_sequences(budget_tokens, context),
+        )
+
     @property
     def n_updates(self) -> int:
         """Update steps of the whole run: those that it holds to their end."""
         per_period = self.update_batch + (self.update_steps - 1) * self.batch
         before_first = self.update_steps * self.batch
         return max(0, (self.n_sequences - before_first - self.update_batch) // per_period + 1)
+
+    @property
+    def update_share(self) -> float:
+        """Share of the run's tokens that update steps take."""
+        return self.n_updates * self.update_batch / self.n_sequences
 
     @property
     def n_steps(self) -> int:

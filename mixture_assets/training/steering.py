@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.names import SPECIALIST
 from mixture_assets.core.run import OnlineSpec, RunSpec
-from mixture_assets.data.online_layout import OnlineLayout, n_sequences
+from mixture_assets.data.online_layout import LEAST_SEQUENCES, OnlineLayout
 from mixture_assets.data.sampler import IntArray, Windows
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.methods.basis import Basis, domain_mixture
@@ -45,7 +45,6 @@ from mixture_assets.training.alignment import (
 from mixture_assets.training.device import Device
 from mixture_assets.training.draw import Draw
 
-_LEAST_SEQUENCES = 2  # of a group in an update step: fewer give no standard error
 # What measuring adds to the training of an update step's tokens, as a share of their FLOPs.
 _EXTRA_FLOPS: Mapping[Way, float] = {
     "ghost": 1 / 3,  # one more product per layer
@@ -111,15 +110,14 @@ class Steering:
             seed=spec.seed,
         )
         windows.require(windows.domains)
-        batch = max(1, spec.training.batch_tokens // context)
-        least = max(_LEAST_SEQUENCES, -(-online.group_tokens // context))
-        layout = OnlineLayout(
-            domains=windows.domains,
-            context=context,
-            batch=batch,
-            update_batch=len(start) * max(least, batch // len(start)),
+        layout = OnlineLayout.planned(
+            windows.domains,
+            n_groups=len(start),
+            budget_tokens=spec.budget_tokens,
+            batch_tokens=spec.training.batch_tokens,
+            group_tokens=online.group_tokens,
             update_steps=method.update_steps,
-            n_sequences=n_sequences(spec.budget_tokens, context),
+            context=context,
         )
         steering_set = DomainTokens.load(store, SPECIALIST, online.specialist)
         specialist = Windows(
@@ -202,7 +200,7 @@ class Steering:
         """The weights of the next period from what was measured; the rows that say so."""
         alignment, error = self._clipped(found.step, train_norm)
         n_measured = found.step.alignments.n_sequences
-        for name in [g for g in alignment if n_measured[g] < _LEAST_SEQUENCES]:
+        for name in [g for g in alignment if n_measured[g] < LEAST_SEQUENCES]:
             del alignment[name]  # all that its cap left: too little to judge by
         feedback = Feedback(
             alignment=alignment,

@@ -82,3 +82,31 @@ def test_a_restored_layout_goes_on_as_the_first_would_have():
     assert first.periods == second.periods
     assert first.realised_tokens == second.realised_tokens
     assert np.array_equal(first.owed, second.owed)
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 300), st.integers(1, 64), st.integers(0, 1024), st.integers(1, 200))
+def test_update_steps_are_as_large_as_asked_while_a_tenth_of_the_tokens_holds_them(
+    n_groups, batch, group_tokens, update_steps
+):
+    layout = OnlineLayout.planned(
+        DOMAINS,
+        n_groups=n_groups,
+        budget_tokens=10**7,
+        batch_tokens=32 * batch,
+        group_tokens=group_tokens,
+        update_steps=update_steps,
+        context=32,
+    )
+
+    def share(per_group):  # of a period that begins with its update step
+        return per_group * n_groups / (per_group * n_groups + (update_steps - 1) * batch)
+
+    found, asked = layout.update_batch / n_groups, -(-group_tokens // 32)
+    least = max(2, batch // n_groups)  # no longer than other steps, or two of each group
+    assert found == int(found) >= least
+    if found < asked:
+        assert share(found + 1) > 0.1
+    if found > least:
+        assert found <= asked
+        assert share(found) <= 0.1 + 1e-12
