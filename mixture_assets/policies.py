@@ -26,7 +26,7 @@ from mixture_assets.data.specialist import SpecialistSet
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.methods.baselines import Natural, Uniform
 from mixture_assets.methods.constraints import constrain
-from mixture_assets.methods.online import online_method
+from mixture_assets.methods.online import online_method, settings_of
 from mixture_assets.specialist import specialist_set, steering_texts, texts_at
 
 STEERED = ("dga", "doge")
@@ -85,15 +85,15 @@ class Policies:
         if name not in STEERED or self.specialist is None:
             return None
         e = self.workspace.experiment
-        settings = dict(e.online.dga if name == "dga" else e.online.doge)
-        method = online_method(name, settings)  # a mistake is told before anything is trained
+        said = e.online.dga if name == "dga" else e.online.doge
+        method = online_method(name, said)  # a mistake is told before anything is trained
         basis = self._basis()
         self._check_updates(name, self._layout(method.update_steps, len(basis)))
         default = max(_LEAST_TOKENS, round(_SPECIALIST_SHARE * e.training.batch_tokens))
         asked = e.online.specialist_tokens or default
         return OnlineSpec(
             method=name,
-            settings=settings,
+            settings=settings_of(method),
             specialist=self.specialist.tokens.digest,
             specialist_tokens=max(e.model.context, asked),
             group_tokens=e.online.group_tokens,

@@ -14,6 +14,7 @@ from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.core.experiment import SpecialistSpec, load_experiment
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.data.token_store import load_validation
+from mixture_assets.methods.dga import DGA
 from mixture_assets.plans import plan_full_runs
 from mixture_assets.specialist import specialist_set, steering_texts, with_specialist
 from mixture_assets.store.query import query
@@ -137,6 +138,16 @@ def test_a_run_that_is_hardly_steered_is_warned_of(tiny, wishes):
         updates += 1
     with pytest.warns(MixtureWarning, match=rf"'dga' updates .* {updates} times in"):
         planned(tiny, wishes, "dga", dga={"update_steps": 9})
+
+
+def test_a_run_is_named_by_every_setting_and_not_by_how_it_is_written(tiny, wishes):
+    def name(**dga):
+        return planned(tiny, wishes, "dga", dga=OFTEN | dga)[2]["dga"].spec
+
+    said = name().online.settings
+    assert said == dataclasses.asdict(DGA(update_steps=2))
+    assert name().digest == name(**said).digest == name(eta=int(said["eta"])).digest
+    assert name(eta=said["eta"] + 1).digest != name().digest
 
 
 @pytest.mark.parametrize(
