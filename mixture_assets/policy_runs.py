@@ -17,7 +17,7 @@ from mixture_assets.core.names import RESERVED, SPECIALIST, STEERING, nearest
 from mixture_assets.core.units import flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
-from mixture_assets.plans import PlannedRun, plan_full_runs, some_full_runs
+from mixture_assets.plans import PlannedRun, plan_full_runs, require_full_runs, some_full_runs
 from mixture_assets.report.images import small_png
 from mixture_assets.report.weight_path import weight_path
 from mixture_assets.running import missing_runs, result_of, train
@@ -93,16 +93,33 @@ def needs_proposal(workspace: Workspace, mixtures: Sequence[str]) -> bool:
     return "proposal" in (mixtures or workspace.experiment.full.mixtures)
 
 
+def searches_nothing(workspace: Workspace, mixtures: Sequence[str]) -> bool:
+    """Whether the full runs asked for are policies, with or without baselines beside them."""
+    is_asked = any(name in POLICIES for name in mixtures)
+    is_alone = has_policies_alone(workspace.experiment)
+    return (is_asked or is_alone) and not needs_proposal(workspace, mixtures)
+
+
 def run_policies(
     workspace: Workspace,
     *,
     say: Callable[[str], None] = lambda line: None,
     on_settled: Callable[[PlannedRun], None] = lambda run: None,
+    mixtures: Collection[str] = (),
     seeds: Collection[int] = (),
 ) -> PolicySummary:
-    """Train the experiment's full runs that need no proposal; finished ones are looked up."""
+    """Train the experiment's full runs that need no proposal; finished ones are looked up.
+
+    Args:
+        workspace: The experiment.
+        say: Told of each step.
+        on_settled: Told of each run that ends.
+        mixtures: Train only full runs of these; none: of all.
+        seeds: Train only full runs from these; none: from all.
+    """
+    require_full_runs(workspace.experiment, mixtures, seeds)
     corpus = pipeline.prepare(workspace, say=say)
-    planned = some_full_runs(plan_full_runs(workspace, corpus, None), (), seeds)
+    planned = some_full_runs(plan_full_runs(workspace, corpus, None), mixtures, seeds)
     n_missing = len(missing_runs(workspace, planned))
     say(f"full runs: {len(planned)} asked for, {n_missing} to train or measure")
     train(workspace, planned, on_settled=on_settled)

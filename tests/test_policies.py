@@ -220,7 +220,23 @@ def test_an_experiment_of_policies_alone_searches_nothing(tiny, wishes):
     tiny.write_text(f'{settings}\n[specialist]\npath = "{wishes}"\n')
     planned_rows = CliRunner().invoke(cli, ["plan", "--experiment", str(tiny), "--json"])
     assert [row["stage"] for row in json.loads(planned_rows.output)] == ["full runs"]
-    found = CliRunner().invoke(
-        cli, ["run", "--experiment", str(tiny), "--json"], catch_exceptions=False
+    arguments = ["run", "--experiment", str(tiny), "--json"]
+    runs = tiny.parent / "store" / "runs"
+    for some in (["--mixtures", "importance"], ["--mixtures", "natural"], []):
+        found = CliRunner().invoke(cli, [*arguments, *some], catch_exceptions=False)
+        named = some[1:] or ["natural", "importance"]
+        assert set(json.loads(found.stdout)["full_runs"]) == {f"{name} seed 0" for name in named}
+    assert len(list(runs.iterdir())) == 2
+    unknown = CliRunner().invoke(cli, [*arguments, "--mixtures", "dga"])
+    assert "no full runs of mixtures 'dga'" in unknown.output
+
+
+def test_a_policy_beside_a_proposal_can_be_run_alone(tiny, wishes):
+    settings = tiny.read_text().replace(
+        "seeds = [0, 1]", 'seeds = [0]\nmixtures = ["natural", "proposal", "importance"]'
     )
-    assert set(json.loads(found.stdout)["full_runs"]) == {"natural seed 0", "importance seed 0"}
+    tiny.write_text(f'{settings}\n[specialist]\npath = "{wishes}"\n')
+    arguments = ["run", "--experiment", str(tiny), "--json", "--mixtures", "importance"]
+    found = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert set(json.loads(found.stdout)["full_runs"]) == {"importance seed 0"}
+    assert len(list((tiny.parent / "store" / "runs").iterdir())) == 1
