@@ -8,6 +8,7 @@ Units: sequences of the layout's context, where tokens are not said.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.units import tokens_text
 from mixture_assets.data.online_layout import OnlineLayout, whole_caps
-from mixture_assets.data.sampler import IntArray
+from mixture_assets.data.sampler import BLOCK_STEPS, IntArray
 from mixture_assets.methods.basis import Basis, domain_mixture
 from mixture_assets.methods.online import capped
 from mixture_assets.methods.swarm import Array
@@ -35,6 +36,7 @@ class Draw:
     mixture: Mixture = field(init=False)  # of the domains, in the present period
 
     def __post_init__(self) -> None:
+        self._block = (0, 0)  # period and number of the block of steps that is laid out
         assert self.basis is None or self.basis.domains == self.layout.domains
 
     def next_period(self, weights: Mixture, update: list[Stratum]) -> Mixture:
@@ -46,7 +48,7 @@ class Draw:
         """
         layout = self.layout
         self.mixture = domain_mixture(self.basis, weights) if self.basis else weights
-        length = layout.length(len(layout.periods)) * layout.context
+        length = layout.length(layout.n_periods) * layout.context
         if self.most_tokens and length:  # a period may be its update step alone
             most = whole_caps(self.most_tokens, layout.context)
             used = layout.realised_tokens
@@ -60,6 +62,18 @@ class Draw:
             )
         layout.append(self.mixture, update)
         return weights if self.basis else self.mixture
+
+    def batch(self, step: int) -> tuple[IntArray, IntArray]:
+        """Domain and ordinal of every sequence of a step that is no update step."""
+        layout = self.layout
+        first = layout.first_step(layout.n_periods - 1)
+        block, offset = divmod(step - first, BLOCK_STEPS)
+        if self._block != (key := (layout.n_periods, block)):
+            self._laid_out = layout.sequences(first + block * BLOCK_STEPS, BLOCK_STEPS)
+            self._block = key
+        here = slice(offset * layout.batch, (offset + 1) * layout.batch)
+        domain, ordinal = self._laid_out
+        return domain[here], ordinal[here]
 
     def strata(self, weights: Mixture) -> list[Stratum]:
         """What the coming update step draws: of every group that has room, as even as there is.
@@ -90,7 +104,7 @@ class Draw:
 
     def _of_members(self, basis: Basis, room_D: IntArray) -> list[Stratum]:
         """Multinomial draws of every member; what no domain of one can give, others give."""
-        rng = np.random.default_rng([self.seed, len(self.layout.periods)])
+        rng = np.random.default_rng([self.seed, self.layout.n_periods])
         count_ND = np.zeros(basis.share_ND.shape, np.int64)
         missing, open_N = self.layout.update_batch, np.arange(len(basis))
         while missing and len(open_N):
@@ -112,6 +126,15 @@ class Draw:
         most = whole_caps(self.most_tokens, self.layout.context)
         most_D = np.array([most[d] for d in self.layout.domains])
         return np.maximum(0, most_D - self.layout.drawn)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return self.layout.to_json()
+
+    def restore(self, value: Mapping[str, Any]) -> None:
+        """Take up what a checkpoint kept."""
+        self.layout.restore(value)
+        self._block = (0, 0)
 
 
 def shared_out(total: int, room: Sequence[int]) -> list[int]:

@@ -154,7 +154,7 @@ class Steering:
 
     def batch(self, step: int) -> IntArray:
         """Tokens of a step that is no update step, (B, C + 1)."""
-        return self.windows.rows(*self.layout.sequences(step))
+        return self.windows.rows(*self.draw.batch(step))
 
     # --- an update step -----------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class Steering:
         return {g: self.weights[g] / total for g in names}
 
     def _specialist_batches(self, device: Device) -> list[torch.Tensor]:
-        first = (len(self.layout.periods) - 1) * self.specialist_batch
+        first = (self.layout.n_periods - 1) * self.specialist_batch
         ordinals = np.arange(first, first + self.specialist_batch)
         rows = self.specialist.rows(np.zeros_like(ordinals), ordinals)
         tokens = torch.from_numpy(rows).to(device.kind)
@@ -246,7 +246,7 @@ class Steering:
         return {
             "method": self.state.to_json(),
             "weights": dict(self.weights),
-            "layout": self.layout.to_json(),
+            "draw": self.draw.to_json(),
             "spent": vars(self.spent),
         }
 
@@ -254,7 +254,7 @@ class Steering:
         """Take up what a checkpoint kept."""
         self.state = OnlineState.from_json(value["method"])
         self.weights = Mixture(value["weights"])
-        self.layout.restore(value["layout"])
+        self.draw.restore(value["draw"])
         self.spent = Spent(**value["spent"])
 
     def result(self, train_flops_per_token: float) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What a steered run draws: as long as asked, within every cap, and nothing read twice."""
 
+import json
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -155,3 +157,30 @@ def test_members_of_a_basis_draw_their_domains_in_proportion():
     assert counts.sum(axis=1).tolist() == [20_000, 20_000]
     error = np.sqrt(basis.share_ND * (1 - basis.share_ND) / 20_000)
     assert (np.abs(counts / 20_000 - basis.share_ND) <= 4 * error).all()
+
+
+def test_a_run_of_long_periods_reads_every_window_in_turn_also_when_it_goes_on():
+    rng, seen = np.random.default_rng(0), {d: [] for d in range(3)}
+    caps = dict.fromkeys("abc", 10**6)
+    draw = new(caps, 9 * 200, batch=6, update_steps=150)
+    now, first = draw.next_period(weights(draw, rng), []), 0
+    assert draw.layout.n_updates == 1
+    for step in range(draw.layout.n_steps):
+        if draw.layout.is_update(step):
+            update = draw.strata(now)
+            _, domain, ordinal = draw.layout.stratified(update)
+            now = draw.next_period(weights(draw, rng), update)
+        else:
+            domain, ordinal = draw.batch(step)
+        for d, j in zip(domain.tolist(), ordinal.tolist(), strict=True):
+            seen[d].append(j)
+        assert len(domain) == draw.layout.first_sequence(step + 1) - first
+        first += len(domain)
+        if step % 41 == 40:  # the process is another one
+            again = new(caps, 9 * 200, batch=6, update_steps=150)
+            again.next_period(weights(again, rng), [])
+            again.batch(0)
+            again.restore(json.loads(json.dumps(draw.to_json())))
+            draw = again
+    for ordinals in seen.values():
+        assert sorted(ordinals) == list(range(len(ordinals)))
