@@ -35,11 +35,10 @@ def specialist_set(workspace: Workspace, corpus: Corpus) -> SpecialistSet | None
         return None
     made = _of_domain(workspace, corpus, said) if said.domain else _of_path(workspace, corpus, said)
     fraction = workspace.experiment.data.validation_fraction
-    name = made.tokens.validation_digest
     for domain, tokens in corpus.domains.items():
-        if n := shared_documents(workspace.store, name, tokens, fraction):
+        if n := shared_documents(workspace.store, made.judging, tokens, fraction):
             _warn(
-                f"{n} of the {made.tokens.validation_documents} documents that judge are in the "
+                f"{n} of the {made.n_judging} documents that judge are in the "
                 f"training text of {domain!r}: the specialist loss looks better than it is"
             )
     if made.n_left_out:

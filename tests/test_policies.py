@@ -73,7 +73,7 @@ def test_the_specialist_baseline_reads_what_steers_and_nothing_that_judges(tiny,
     (stream,) = found.tokens.windows(workspace.store)
     text = corpus.tokenizer.decode(stream)
     assert all(wish in text for wish in steering_texts(workspace, corpus, found))
-    judging = load_validation(workspace.store, "specialist", found.tokens.validation_digest)
+    judging = load_validation(workspace.store, "specialist", found.judging)
     first = corpus.tokenizer.decode(judging.input_ids[: judging.offsets[1]])
     assert first not in text
 
@@ -148,6 +148,26 @@ def test_a_run_is_named_by_every_setting_and_not_by_how_it_is_written(tiny, wish
     assert said == dataclasses.asdict(DGA(update_steps=2))
     assert name().digest == name(**said).digest == name(eta=int(said["eta"])).digest
     assert name(eta=said["eta"] + 1).digest != name().digest
+
+
+def test_other_documents_that_judge_leave_a_steered_run_as_it_is(tiny, wishes):
+    workspace, corpus, runs = planned(tiny, wishes, "dga", "specialist")
+    before = specialist_set(workspace, corpus)
+    file = wishes / "a.jsonl"
+    lines = file.read_text().splitlines()
+    for number, line in enumerate(lines):  # change one document, until it is one that judges
+        changed = [*lines[:number], line.replace("wish", "hope"), *lines[number + 1 :]]
+        file.write_text("\n".join(changed))
+        after = specialist_set(workspace, corpus)
+        if after.steering == before.steering:
+            break
+    assert after.judging != before.judging
+    _, _, again = planned(tiny, wishes, "dga", "specialist")
+    for name, run in again.items():
+        assert run.run_id == runs[name].run_id
+        assert run.measurement != runs[name].measurement
+    old = load_validation(workspace.store, "specialist", before.judging)
+    assert len(old.doc_ids) == before.n_judging
 
 
 @pytest.mark.parametrize(

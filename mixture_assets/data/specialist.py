@@ -22,21 +22,31 @@ from mixture_assets.data.split import validation_mask
 from mixture_assets.data.token_store import DomainTokens, load_validation
 from mixture_assets.data.validation import Choice, write_validation
 
-SPECIALIST_VERSION = 1  # raise when a change of code changes what steers or judges
+SPECIALIST_VERSION = 2  # raise when a change of code changes what steers or judges
 
 
 @dataclass(frozen=True)
 class SpecialistSet:
-    """What steers and what judges."""
+    """What steers and what judges.
 
-    tokens: DomainTokens  # the part that steers to train on, the part that judges to measure on
-    steering: str  # digest of the documents that steer, as something to measure on
+    What is trained on and steered by has a name that does not depend on what judges: a run is
+    not trained again to be measured on other documents.
+    """
+
+    tokens: DomainTokens  # the part that steers, to train on and to measure on
+    judging: str  # digest of the documents that judge
+    n_judging: int
     n_left_out: int  # documents beyond most_tokens
+
+    @property
+    def steering(self) -> str:
+        """Digest of the documents that steer, as something to measure on."""
+        return self.tokens.validation_digest
 
     @property
     def validation_sets(self) -> dict[str, str]:
         """What runs are measured on, by name."""
-        return {SPECIALIST: self.tokens.validation_digest, STEERING: self.steering}
+        return {SPECIALIST: self.judging, STEERING: self.steering}
 
 
 def build_specialist(
@@ -86,24 +96,25 @@ def build_specialist(
     )
     tokens = DomainTokens(
         domain=SPECIALIST,
-        digest=digest([SPECIALIST_VERSION, steering, judging, eos_id, context]),
+        digest=digest([SPECIALIST_VERSION, steering, eos_id, context]),
         tokenizer=tokenizer,
         eos_id=eos_id,
         available_tokens=steer.n_tokens + len(steer.hashes),
-        n_documents=len(judge.hashes) + len(steer.hashes),
+        n_documents=len(steer.hashes),
         n_train_documents=len(steer.hashes),
         n_duplicate_documents=0,
         arrays=[_write_stream(store, steering, eos_id, context)],
-        validation_digest=judging,
-        validation_tokens=judge.n_tokens,
-        validation_documents=len(judge.hashes),
+        validation_digest=steering,
+        validation_tokens=steer.n_tokens,
+        validation_documents=len(steer.hashes),
         token_shards=sorted(shards),
     )
     write_json(store / "token_sets" / SPECIALIST / f"{tokens.digest}.json", asdict(tokens))
     return SpecialistSet(
         tokens=tokens,
-        steering=steering,
-        n_left_out=len(hashes) - tokens.n_documents,
+        judging=judging,
+        n_judging=len(judge.hashes),
+        n_left_out=len(hashes) - len(judge.hashes) - len(steer.hashes),
     )
 
 

@@ -109,3 +109,20 @@ def test_a_file_and_a_folder_with_it_are_the_same_shards(tmp_path):
     (tmp_path / "x" / "b.pdf").write_bytes(b"x")
     with pytest.raises(MixtureError, match="is no text that can be read"):
         shards_at(str(tmp_path / "x" / "b.pdf"), "specialist", cache=cache)
+
+
+def test_what_judges_changes_nothing_of_what_steers(built):
+    texts = [f"{text} of many" for text in TEXTS]
+    made, parts, store, _ = built(texts)
+    manifest = store / "token_sets" / "specialist" / f"{made.tokens.digest}.json"
+    before = json.loads(manifest.read_text())
+    shorter = [text for text in texts if text != parts["specialist"][0]]
+    other, others, *_ = built(shorter, judging_fraction=9 / 19)
+    assert others["specialist_steering"] == parts["specialist_steering"]
+    assert other.tokens.digest == made.tokens.digest
+    assert other.judging != made.judging
+    after = json.loads(manifest.read_text())
+    assert after["token_shards"] != before["token_shards"]  # where the same documents are now
+    assert {k: v for k, v in after.items() if k != "token_shards"} == {
+        k: v for k, v in before.items() if k != "token_shards"
+    }
