@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 from mixture_assets.core.errors import MixtureError, MixtureWarning
@@ -68,7 +69,7 @@ def _of_path(workspace: Workspace, corpus: Corpus, said: SpecialistSpec) -> Spec
 
 
 def _of_domain(workspace: Workspace, corpus: Corpus, said: SpecialistSpec) -> SpecialistSet:
-    """The documents of a domain that its training never sees."""
+    """The documents of a domain that its training never sees; those it is measured on judge."""
     tokens = corpus.domains.get(said.domain)
     if tokens is None:
         raise MixtureError(
@@ -79,7 +80,8 @@ def _of_domain(workspace: Workspace, corpus: Corpus, said: SpecialistSpec) -> Sp
     paths = tokens.shard_paths(workspace.store)
     fraction = workspace.experiment.data.validation_fraction
     shards = dict(zip(tokens.token_shards, paths, strict=True))
-    return _built(workspace, corpus, said, shards, held_out=fraction)
+    measured = load_validation(workspace.store, said.domain, tokens.validation_digest).doc_ids
+    return _built(workspace, corpus, said, shards, held_out=fraction, never_steers=measured)
 
 
 def _built(
@@ -88,6 +90,7 @@ def _built(
     said: SpecialistSpec,
     shards: dict[str, Path],
     held_out: float | None = None,
+    never_steers: Collection[str] = (),
 ) -> SpecialistSet:
     return build_specialist(
         shards,
@@ -98,6 +101,7 @@ def _built(
         judging_fraction=said.judging_fraction,
         most_tokens=said.most_tokens,
         held_out=held_out,
+        never_steers=never_steers,
     )
 
 

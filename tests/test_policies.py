@@ -85,6 +85,9 @@ def test_a_domains_held_out_documents_can_be_the_specialist_set(tiny):
     corpus = build_corpus(workspace)
     found = specialist_set(workspace, corpus)
     texts = steering_texts(workspace, corpus, found)
+    plants = load_validation(workspace.store, "plants", corpus.domains["plants"].validation_digest)
+    steers = load_validation(workspace.store, "specialist_steering", found.steering)
+    assert not set(plants.doc_ids) & set(steers.doc_ids)  # its validation loss stays what it is
     assert texts
     assert all("plants" in text for text in texts)
     (trained,) = corpus.domains["plants"].windows(workspace.store)
