@@ -30,7 +30,7 @@ Rows = Sequence[Mapping[str, Any]]
 BASELINES = ("natural", "uniform")
 _TOLD = (
     *("run_id", "losses", "flops_train", "flops_steering", "seconds", "seconds_steering"),
-    *("alignment_way", "n_updates", "final_weights", "mean_weights"),
+    *("alignment_way", "n_updates", "final_weights", "mean_weights", "drawn_shares"),
 )
 _SHOWN = 8  # weights in a line
 _LOOK_SECONDS = 2.0
@@ -226,7 +226,10 @@ def weight_rows(workspace: Workspace, run: PlannedRun) -> list[dict[str, Any]]:
 
 
 def weight_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
-    """Weights of the first seed of each mixture: requested first, drawn on average, last."""
+    """Weights of the first seed of each mixture: requested first, drawn on average, last.
+
+    Before the last, what a method answers for a run of its own.
+    """
     shown: dict[str, tuple[PlannedRun, dict[str, Any]]] = {}
     for run in planned:
         result = result_of(workspace, run)
@@ -239,8 +242,10 @@ def weight_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
             columns.append(drawn)
             header.append(name)
         else:
-            columns += [first, drawn, result["final_weights"]]
-            header += [f"{name} {when}" for when in ("first", "mean", "last")]
+            known = {"first": first, "mean": drawn, "answer": result.get("mean_weights")}
+            shown_of = {k: v for k, v in known.items() if v} | {"last": result["final_weights"]}
+            columns += list(shown_of.values())
+            header += [f"{name} {when}" for when in shown_of]
     last = columns[-1] if columns else {}
     domains = sorted({d for c in columns for d in c}, key=lambda d: (-last.get(d, 0.0), d))
     return header, [(d, *(f"{c.get(d, 0.0):.3f}" for c in columns)) for d in domains]

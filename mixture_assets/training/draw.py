@@ -39,6 +39,10 @@ class Draw:
         self._block = (0, 0)  # period and number of the block of steps that is laid out
         assert self.basis is None or self.basis.domains == self.layout.domains
 
+    def of_domains(self, weights: Mixture) -> Mixture:
+        """Weights of the domains from those of the groups, before epoch caps."""
+        return domain_mixture(self.basis, weights) if self.basis else weights
+
     def next_period(self, weights: Mixture, update: list[Stratum]) -> Mixture:
         """Begin a period, within the epoch caps; returns the weights that it samples from.
 
@@ -47,7 +51,7 @@ class Draw:
             update: What the update step drew that begins the period.
         """
         layout = self.layout
-        self.mixture = domain_mixture(self.basis, weights) if self.basis else weights
+        self.mixture = self.of_domains(weights)
         length = layout.length(layout.n_periods) * layout.context
         if self.most_tokens and length:  # a period may be its update step alone
             most = whole_caps(self.most_tokens, layout.context)
@@ -129,11 +133,12 @@ class Draw:
 
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return self.layout.to_json()
+        return self.layout.to_json() | {"mixture": list(self.mixture.values())}
 
     def restore(self, value: Mapping[str, Any]) -> None:
         """Take up what a checkpoint kept."""
         self.layout.restore(value)
+        self.mixture = Mixture(dict(zip(self.layout.domains, value["mixture"], strict=True)))
         self._block = (0, 0)
 
 

@@ -27,7 +27,7 @@ from mixture_assets.core.run import OnlineSpec, RunSpec
 from mixture_assets.data.online_layout import LEAST_SEQUENCES, OnlineLayout
 from mixture_assets.data.sampler import IntArray, Windows
 from mixture_assets.data.token_store import DomainTokens
-from mixture_assets.methods.basis import Basis, domain_mixture
+from mixture_assets.methods.basis import Basis
 from mixture_assets.methods.online import (
     Feedback,
     OnlineMethod,
@@ -148,9 +148,8 @@ class Steering:
 
     @property
     def mixture(self) -> Mixture:
-        """The present weights of the domains."""
-        basis = self.draw.basis
-        return domain_mixture(basis, self.weights) if basis else self.weights
+        """The present weights of the domains, as they are drawn: within the epoch caps."""
+        return self.draw.mixture
 
     def batch(self, step: int) -> IntArray:
         """Tokens of a step that is no update step, (B, C + 1)."""
@@ -259,14 +258,15 @@ class Steering:
 
     def result(self, train_flops_per_token: float) -> dict[str, Any]:
         """What steering cost, and where it ended, for the run's result."""
-        drawn = self.layout.realised_tokens
-        return {
+        drawn, answer = self.layout.realised_tokens, self.method.mean_weights(self.state)
+        told = {} if answer is None else {"mean_weights": dict(self.draw.of_domains(answer))}
+        return told | {
             "alignment_way": self.way,
             "n_updates": self.state.n_updates,
             "flops_steering": self.spent.overhead_flops(train_flops_per_token, self.way),
             "seconds_steering": self.spent.overhead_seconds,
             "final_weights": dict(self.mixture),
-            "mean_weights": {d: n / sum(drawn.values()) for d, n in drawn.items()},
+            "drawn_shares": {d: n / sum(drawn.values()) for d, n in drawn.items()},
         }
 
     def timed(self, begun: float, n_tokens: int, *, is_update: bool) -> None:

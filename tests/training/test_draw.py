@@ -36,10 +36,12 @@ def random_caps(rng, n_domains, n):
 
 def random_basis(rng, domains, n_members):
     """Members that leave most domains out, beside one that has them all."""
-    members = {"natural": dict.fromkeys(domains, 1 / len(domains))}
-    for m in range(n_members):
-        share = rng.dirichlet(np.full(len(domains), 0.1)).round(3) + 1e-9 * (rng.random() < 0.5)
-        members[f"m{m}"] = dict(zip(domains, (share / share.sum()).tolist(), strict=True))
+    found = {tuple(np.full(len(domains), 1 / len(domains)))}
+    for _ in range(n_members):
+        share = rng.dirichlet(np.full(len(domains), 0.1))
+        share[share < 0.01] = 0
+        found.add(tuple((share / share.sum()).tolist()))
+    members = {f"m{i}": dict(zip(domains, m, strict=True)) for i, m in enumerate(sorted(found))}
     return Basis.of(members)
 
 
@@ -184,3 +186,22 @@ def test_a_run_of_long_periods_reads_every_window_in_turn_also_when_it_goes_on()
             draw = again
     for ordinals in seen.values():
         assert sorted(ordinals) == list(range(len(ordinals)))
+
+
+def test_the_mixture_over_a_basis_is_what_is_drawn_within_the_caps():
+    basis = Basis.of({"all": {"a": 0.2, "b": 0.4, "c": 0.4}, "one": {"a": 1.0, "b": 0.0, "c": 0.0}})
+    draw = new({"a": 130, "b": 10**4, "c": 10**4}, 2000, update_steps=50, basis=basis)
+    wanted = Mixture({"all": 0.5, "one": 0.5})
+    now = draw.next_period(wanted, [])
+    for number in range(draw.layout.n_updates + 1):
+        assert now == wanted
+        length = draw.layout.length(number)
+        found = draw.layout.counts / length
+        assert np.abs(found - list(draw.mixture.values())).max() <= 2 / length
+        if number < draw.layout.n_updates:
+            now = draw.next_period(wanted, draw.strata(now))
+    assert draw.mixture == Mixture({"a": 0.0, "b": 0.5, "c": 0.5})
+    again = new({"a": 130, "b": 10**4, "c": 10**4}, 2000, update_steps=50, basis=basis)
+    again.next_period(wanted, [])
+    again.restore(json.loads(json.dumps(draw.to_json())))
+    assert again.mixture == draw.mixture

@@ -19,7 +19,8 @@ from mixture_assets.store.runs import RunFolder
 from mixture_assets.training import loop
 from mixture_assets.training.loop import Interrupted, train
 
-pytestmark = pytest.mark.filterwarnings("ignore:'dga' updates its weights")  # the runs are short
+# The runs are short.
+pytestmark = pytest.mark.filterwarnings("ignore:'(dga|doge)' updates its weights")
 
 ANIMALS = "cat dog horse mouse bird fish runs sleeps eats jumps slowly quickly".split()
 
@@ -37,8 +38,8 @@ def wishes(folder, words=ANIMALS, n=24):
     return folder
 
 
-def steered(tiny, *, seed=0, constraints=None, **online):
-    """A DGA run of the tiny experiment, towards the words of its animals."""
+def steered(tiny, *, policy="dga", seed=0, constraints=None, **online):
+    """A steered run of the tiny experiment, towards the words of its animals."""
     folder = tiny.parent / "wishes"
     if not folder.exists():
         wishes(folder)
@@ -49,7 +50,7 @@ def steered(tiny, *, seed=0, constraints=None, **online):
         e,
         specialist=SpecialistSpec(path=str(folder)),
         online=dataclasses.replace(e.online, dga=dga, **online),
-        full=dataclasses.replace(e.full, mixtures=("dga",), seeds=(seed,)),
+        full=dataclasses.replace(e.full, mixtures=(policy,), seeds=(seed,)),
         constraints=constraints or e.constraints,
     )
     workspace = Workspace(e)
@@ -83,6 +84,7 @@ def test_the_domain_of_the_specialists_words_gains(tiny):
         assert sum(r["weight"] for r in by_domain.values()) == pytest.approx(1)
     assert all(r["alignment_se"] > 0 for r in path[max(path)].values())
     assert result["alignment_way"] == "ghost"
+    assert "mean_weights" not in result  # DGA answers nothing for other runs
 
 
 def test_the_run_is_as_long_as_asked_and_says_what_it_drew(tiny):
@@ -237,6 +239,39 @@ def test_a_basis_of_texts_is_mixed_instead_of_domains(tiny):
     path = path_of(workspace, run)
     assert set(path[0]) == {"counting", "natural", "specialist", "trees"}
     assert path[max(path)]["specialist"]["weight"] > path[0]["specialist"]["weight"]
+
+
+def test_what_a_basis_ends_with_is_what_is_drawn_and_not_what_is_wanted(tiny):
+    wishes(tiny.parent / "counting", "one two three four".split())
+    basis = {"counting": str(tiny.parent / "counting")}
+    available = build_corpus(Workspace.open(tiny)).available_tokens
+    most = 1.1 * 10_000 / sum(available.values())
+    constraints = dataclasses.replace(Workspace.open(tiny).experiment.constraints, max_epochs=most)
+    dga = {"eta": 60.0, "update_steps": 2}
+    workspace, run = steered(tiny, basis=basis, constraints=constraints, dga=dga)
+    result = train(workspace.store, run.run_id, say=quiet)
+    path = path_of(workspace, run)
+    wanted = sum(
+        row["weight"] * run.spec.online.basis[group]["animals"]
+        for group, row in path[max(path)].items()
+    )
+    assert wanted > 0.5
+    assert result["realised_tokens"]["animals"] > most * available["animals"] - 4 * 32
+    assert result["final_weights"]["animals"] < 0.01  # nothing of it is left
+
+
+def test_doges_answer_is_the_mean_of_its_weights_over_all_updates(tiny):
+    doge = {"update_steps": 3, "floor": 0.05}
+    workspace, run = steered(tiny, policy="doge", doge=doge)
+    result = train(workspace.store, run.run_id, say=quiet)
+    path = path_of(workspace, run)
+    for domain, answer in result["mean_weights"].items():
+        iterates = [rows[domain]["iterate"] for step, rows in path.items() if step]
+        assert len(iterates) == result["n_updates"]
+        assert answer == pytest.approx(np.mean(iterates))
+    drawn = result["realised_tokens"]
+    total = sum(drawn.values())
+    assert result["drawn_shares"] == {d: n / total for d, n in drawn.items()}
 
 
 def test_settings_that_no_method_knows_are_told_before_training(tiny):
