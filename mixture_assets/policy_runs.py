@@ -30,7 +30,8 @@ Rows = Sequence[Mapping[str, Any]]
 BASELINES = ("natural", "uniform")
 _TOLD = (
     *("run_id", "losses", "flops_train", "flops_steering", "seconds", "seconds_steering"),
-    *("alignment_way", "n_updates", "final_weights", "mean_weights", "drawn_shares"),
+    *("alignment_way", "n_updates", "update_share"),
+    *("final_weights", "mean_weights", "drawn_shares"),
 )
 _SHOWN = 8  # weights in a line
 _LOOK_SECONDS = 2.0
@@ -193,14 +194,19 @@ def policy_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
 
 
 def overhead_text(result: Mapping[str, Any]) -> str:
-    """What steering took, beside a static run of the same tokens; '-' for a static run."""
+    """What steering took, beside a static run of the same tokens; '-' for a static run.
+
+    And which share of the tokens its update steps took, whose batches are not those of others.
+    """
     flops, seconds = result.get("flops_steering"), result.get("seconds_steering")
     if flops is None:
         return "-"
-    share = f"{flops / result['flops_train']:.1%} FLOPs"
-    if seconds is None:
-        return share
-    return f"{share}, {seconds / max(1e-9, result['seconds'] - seconds):.1%} time"
+    said = [f"{flops / result['flops_train']:.1%} FLOPs"]
+    if seconds is not None:
+        said.append(f"{seconds / max(1e-9, result['seconds'] - seconds):.1%} time")
+    if "update_share" in result:
+        said.append(f"updates {result['update_share']:.1%} of tokens")
+    return ", ".join(said)
 
 
 def comparison_lines(summary: PolicySummary) -> list[str]:

@@ -263,6 +263,7 @@ class Steering:
         return told | {
             "alignment_way": self.way,
             "n_updates": self.state.n_updates,
+            "update_share": self.layout.update_share,
             "flops_steering": self.spent.overhead_flops(train_flops_per_token, self.way),
             "seconds_steering": self.spent.overhead_seconds,
             "final_weights": dict(self.mixture),
