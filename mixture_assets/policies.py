@@ -25,9 +25,10 @@ from mixture_assets.data.online_layout import (
 from mixture_assets.data.specialist import SpecialistSet
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.methods.baselines import Natural, Uniform
+from mixture_assets.methods.basis import Basis
 from mixture_assets.methods.constraints import constrain
 from mixture_assets.methods.online import online_method, settings_of
-from mixture_assets.specialist import specialist_set, steering_texts, texts_at
+from mixture_assets.specialist import specialist_set, steering_texts, texts_at, warn_of_judging
 
 STEERED = ("dga", "doge")
 _SPECIALIST_SHARE = 0.5  # of a training batch: the specialist batch behind an update
@@ -166,7 +167,7 @@ class Policies:
     def _basis(self) -> dict[str, dict[str, float]]:
         """Distributions to mix instead of domains: of the specialist, and of each further text."""
         e = self.workspace.experiment
-        if not e.online.basis:
+        if not e.online.basis or self.specialist is None:
             return {}
         if SPECIALIST in e.online.basis or "natural" in e.online.basis:
             raise MixtureError(
@@ -175,7 +176,10 @@ class Policies:
             )
         members = {"natural": self.problem.natural, SPECIALIST: self._importance()}
         for name, path in sorted(e.online.basis.items()):
-            members[name] = self._importance_of(texts_at(self.workspace, path))
+            texts = texts_at(self.workspace, path)
+            warn_of_judging(self.workspace, self.specialist, name, texts)
+            members[name] = self._importance_of(texts)
+        Basis.of(members)  # two that are the same are told before anything is trained
         return {name: dict(mixture) for name, mixture in members.items()}
 
     def _most_tokens(self) -> dict[str, int]:

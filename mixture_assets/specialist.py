@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mixture_assets.core.errors import MixtureError, MixtureWarning
@@ -12,6 +12,7 @@ from mixture_assets.corpus import Corpus, Workspace, tokenize_domain
 from mixture_assets.data.readers import document_lists
 from mixture_assets.data.shards import shards_at
 from mixture_assets.data.specialist import SpecialistSet, build_specialist, shared_documents
+from mixture_assets.data.tokenize import document_id
 from mixture_assets.data.validation import load_validation
 from mixture_assets.lineage import domain_rows
 from mixture_assets.store.records import write_record
@@ -55,6 +56,19 @@ def steering_texts(workspace: Workspace, corpus: Corpus, specialist: SpecialistS
     documents = load_validation(workspace.store, STEERING, specialist.steering)
     pairs = zip(documents.offsets, documents.offsets[1:], strict=False)
     return [corpus.tokenizer.decode(documents.input_ids[a:b].tolist()) for a, b in pairs]
+
+
+def warn_of_judging(
+    workspace: Workspace, specialist: SpecialistSet, name: str, texts: Sequence[str]
+) -> None:
+    """Warn where texts that a run is steered by are among the documents that judge it."""
+    judging = load_validation(workspace.store, SPECIALIST, specialist.judging).doc_ids
+    ids = {document_id(text.encode("utf-8", "surrogatepass")) for text in texts}
+    if n := len(ids & set(judging)):
+        _warn(
+            f"{n} of the {len(judging)} documents that judge are in the [online] basis text "
+            f"{name!r}: the specialist loss looks better than it is"
+        )
 
 
 def _of_path(workspace: Workspace, corpus: Corpus, said: SpecialistSpec) -> SpecialistSet:

@@ -209,8 +209,10 @@ def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wi
     arguments += ["--policy", "dga,importance,specialist,doge"]
     first = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert first.exit_code == 0
-    for words in ("dga against natural: specialist loss", "figure:", "steering", "±"):
+    for words in ("dga against natural: specialist loss", "figure:", "steering", "±", "over 3 domains"):
         assert words in first.output
+    assert "doge answer" in first.output
+    assert "dga answer" not in first.output
     again = CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False)
     found = json.loads(again.stdout)
     assert found["n_trained"] == 0
@@ -228,12 +230,36 @@ def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wi
 
 
 @pytest.mark.parametrize(
-    "extra", [["--until", "data"], ["--mixtures", "natural"]], ids=["until", "mixtures"]
+    "extra",
+    [["--until", "data"], ["--mixtures", "natural"], ["--policy", ","]],
+    ids=["until", "mixtures", "comma"],
 )
 def test_options_that_contradict_a_policy_are_refused(tiny, wishes, extra):
     arguments = ["run", "--experiment", str(tiny), "--specialist", str(wishes), "--policy", "dga"]
     found = CliRunner().invoke(cli, [*arguments, *extra])
-    assert found.exit_code != 0
+    assert found.exit_code == 1
+    assert "trains full runs towards a specialist set, and nothing else" in found.output
+    assert not (tiny.parent / "store" / "runs").exists()
+
+
+def test_basis_members_that_are_the_same_are_told_before_training(tiny, wishes):
+    for name in ("one", "other"):
+        (wishes.parent / name).mkdir()
+        (wishes.parent / name / "a.txt").write_text("one plus two equals three times zero " * 9)
+    basis = {name: str(wishes.parent / name) for name in ("one", "other")}
+    with pytest.raises(MixtureError, match="'one' and 'other' are the same distribution"):
+        planned(tiny, wishes, "dga", basis=basis)
+
+
+def test_basis_text_that_judges_is_counted(tiny, wishes):
+    workspace = with_specialist(Workspace.open(tiny), str(wishes))
+    judging = specialist_set(workspace, build_corpus(workspace)).n_judging
+    other = wishes.parent / "mixed"
+    other.mkdir()
+    numbers = [json.dumps({"text": f"one two three {i}"}) for i in range(9)]
+    (other / "a.jsonl").write_text("\n".join([(wishes / "a.jsonl").read_text(), *numbers]))
+    with pytest.warns(MixtureWarning, match=rf"{judging} of the {judging} .* basis text 'mixed'"):
+        planned(tiny, wishes, "dga", basis={"mixed": str(other)})
 
 
 def test_an_experiment_of_policies_alone_searches_nothing(tiny, wishes):

@@ -54,7 +54,7 @@ def run(
 ) -> None:
     """Do everything that is missing, from raw shards to the report."""
     if policy or specialist:
-        if until or mixtures or not policy:
+        if until or mixtures or not _listed(policy):
             raise MixtureError(
                 "--policy trains full runs towards a specialist set, and nothing else",
                 hint="--policy dga --specialist FOLDER, without --until and --mixtures",
