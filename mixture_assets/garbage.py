@@ -167,7 +167,10 @@ def _unused_tokens(store: Path, runs: Iterable[RunFolder]) -> list[Garbage]:
     """Token sets, their arrays and shards, and validation documents."""
     sets, validations = _referred_sets(store), set()
     for run in runs:
-        sets |= set(run.spec()["spec"]["token_sets"].values())
+        spec = run.spec()["spec"]
+        sets |= set(spec["token_sets"].values())
+        if spec.get("online"):
+            sets.add(spec["online"]["specialist"])  # what it steers by is no domain of its own
         validations |= {name for asked in run.asked() for name in asked.validation_sets.values()}
     manifests = {p: read_json_object(p) or {} for p in sorted(store.glob("token_sets/*/*.json"))}
     kept = [m for p, m in manifests.items() if p.stem in sets]

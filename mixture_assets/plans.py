@@ -187,10 +187,10 @@ def _full_runs(
     )
     planned, drawn = [], {**corpus.domains, **policies.drawn}
     for name in (n for n in e.full.mixtures if n in known):
-        tokens = known[name].split(e.full.budget_tokens)
+        tokens, online = known[name].split(e.full.budget_tokens), policies.online(name)
         for seed in e.full.seeds:
             spec = run_spec(workspace, corpus, tokens, seed, e.model, drawn)
-            spec = dataclasses.replace(spec, online=policies.online(name))
+            spec = dataclasses.replace(spec, online=online)
             label = f"{name} seed {seed}"
             planned.append(PlannedRun(spec, measurement, "full", label, "full", name))
     # A run that steers itself is held within the caps while it trains, and the specialist set is

@@ -17,7 +17,7 @@ from mixture_assets.core.names import RESERVED, SPECIALIST, STEERING, nearest
 from mixture_assets.core.units import flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
-from mixture_assets.plans import PlannedRun, plan_full_runs, some_full_runs
+from mixture_assets.plans import PlannedRun, plan_full_runs, require_full_runs, some_full_runs
 from mixture_assets.report.images import small_png
 from mixture_assets.report.weight_path import weight_path
 from mixture_assets.running import missing_runs, result_of, train
@@ -30,7 +30,8 @@ Rows = Sequence[Mapping[str, Any]]
 BASELINES = ("natural", "uniform")
 _TOLD = (
     *("run_id", "losses", "flops_train", "flops_steering", "seconds", "seconds_steering"),
-    *("alignment_way", "n_updates", "final_weights", "mean_weights"),
+    *("alignment_way", "n_updates", "update_share"),
+    *("final_weights", "mean_weights", "drawn_shares"),
 )
 _SHOWN = 8  # weights in a line
 _LOOK_SECONDS = 2.0
@@ -93,16 +94,33 @@ def needs_proposal(workspace: Workspace, mixtures: Sequence[str]) -> bool:
     return "proposal" in (mixtures or workspace.experiment.full.mixtures)
 
 
+def searches_nothing(workspace: Workspace, mixtures: Sequence[str]) -> bool:
+    """Whether the full runs asked for are policies, with or without baselines beside them."""
+    is_asked = any(name in POLICIES for name in mixtures)
+    is_alone = has_policies_alone(workspace.experiment)
+    return (is_asked or is_alone) and not needs_proposal(workspace, mixtures)
+
+
 def run_policies(
     workspace: Workspace,
     *,
     say: Callable[[str], None] = lambda line: None,
     on_settled: Callable[[PlannedRun], None] = lambda run: None,
+    mixtures: Collection[str] = (),
     seeds: Collection[int] = (),
 ) -> PolicySummary:
-    """Train the experiment's full runs that need no proposal; finished ones are looked up."""
+    """Train the experiment's full runs that need no proposal; finished ones are looked up.
+
+    Args:
+        workspace: The experiment.
+        say: Told of each step.
+        on_settled: Told of each run that ends.
+        mixtures: Train only full runs of these; none: of all.
+        seeds: Train only full runs from these; none: from all.
+    """
+    require_full_runs(workspace.experiment, mixtures, seeds)
     corpus = pipeline.prepare(workspace, say=say)
-    planned = some_full_runs(plan_full_runs(workspace, corpus, None), (), seeds)
+    planned = some_full_runs(plan_full_runs(workspace, corpus, None), mixtures, seeds)
     n_missing = len(missing_runs(workspace, planned))
     say(f"full runs: {len(planned)} asked for, {n_missing} to train or measure")
     train(workspace, planned, on_settled=on_settled)
@@ -176,14 +194,19 @@ def policy_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
 
 
 def overhead_text(result: Mapping[str, Any]) -> str:
-    """What steering took, beside a static run of the same tokens; '-' for a static run."""
+    """What steering took, beside a static run of the same tokens; '-' for a static run.
+
+    And which share of the tokens its update steps took, whose batches are not those of others.
+    """
     flops, seconds = result.get("flops_steering"), result.get("seconds_steering")
     if flops is None:
         return "-"
-    share = f"{flops / result['flops_train']:.1%} FLOPs"
-    if seconds is None:
-        return share
-    return f"{share}, {seconds / max(1e-9, result['seconds'] - seconds):.1%} time"
+    said = [f"{flops / result['flops_train']:.1%} FLOPs"]
+    if seconds is not None:
+        said.append(f"{seconds / max(1e-9, result['seconds'] - seconds):.1%} time")
+    if "update_share" in result:
+        said.append(f"updates {result['update_share']:.1%} of tokens")
+    return ", ".join(said)
 
 
 def comparison_lines(summary: PolicySummary) -> list[str]:
@@ -209,7 +232,10 @@ def weight_rows(workspace: Workspace, run: PlannedRun) -> list[dict[str, Any]]:
 
 
 def weight_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
-    """Weights of the first seed of each mixture: requested first, drawn on average, last."""
+    """Weights of the first seed of each mixture: requested first, drawn on average, last.
+
+    Before the last, what a method answers for a run of its own.
+    """
     shown: dict[str, tuple[PlannedRun, dict[str, Any]]] = {}
     for run in planned:
         result = result_of(workspace, run)
@@ -222,8 +248,10 @@ def weight_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
             columns.append(drawn)
             header.append(name)
         else:
-            columns += [first, drawn, result["final_weights"]]
-            header += [f"{name} {when}" for when in ("first", "mean", "last")]
+            known = {"first": first, "mean": drawn, "answer": result.get("mean_weights")}
+            shown_of = {k: v for k, v in known.items() if v} | {"last": result["final_weights"]}
+            columns += list(shown_of.values())
+            header += [f"{name} {when}" for when in shown_of]
     last = columns[-1] if columns else {}
     domains = sorted({d for c in columns for d in c}, key=lambda d: (-last.get(d, 0.0), d))
     return header, [(d, *(f"{c.get(d, 0.0):.3f}" for c in columns)) for d in domains]

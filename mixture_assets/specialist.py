@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mixture_assets.core.errors import MixtureError, MixtureWarning
@@ -11,6 +12,7 @@ from mixture_assets.corpus import Corpus, Workspace, tokenize_domain
 from mixture_assets.data.readers import document_lists
 from mixture_assets.data.shards import shards_at
 from mixture_assets.data.specialist import SpecialistSet, build_specialist, shared_documents
+from mixture_assets.data.tokenize import document_id
 from mixture_assets.data.validation import load_validation
 from mixture_assets.lineage import domain_rows
 from mixture_assets.store.records import write_record
@@ -35,11 +37,10 @@ def specialist_set(workspace: Workspace, corpus: Corpus) -> SpecialistSet | None
         return None
     made = _of_domain(workspace, corpus, said) if said.domain else _of_path(workspace, corpus, said)
     fraction = workspace.experiment.data.validation_fraction
-    name = made.tokens.validation_digest
     for domain, tokens in corpus.domains.items():
-        if n := shared_documents(workspace.store, name, tokens, fraction):
+        if n := shared_documents(workspace.store, made.judging, tokens, fraction):
             _warn(
-                f"{n} of the {made.tokens.validation_documents} documents that judge are in the "
+                f"{n} of the {made.n_judging} documents that judge are in the "
                 f"training text of {domain!r}: the specialist loss looks better than it is"
             )
     if made.n_left_out:
@@ -57,6 +58,19 @@ def steering_texts(workspace: Workspace, corpus: Corpus, specialist: SpecialistS
     return [corpus.tokenizer.decode(documents.input_ids[a:b].tolist()) for a, b in pairs]
 
 
+def warn_of_judging(
+    workspace: Workspace, specialist: SpecialistSet, name: str, texts: Sequence[str]
+) -> None:
+    """Warn where texts that a run is steered by are among the documents that judge it."""
+    judging = load_validation(workspace.store, SPECIALIST, specialist.judging).doc_ids
+    ids = {document_id(text.encode("utf-8", "surrogatepass")) for text in texts}
+    if n := len(ids & set(judging)):
+        _warn(
+            f"{n} of the {len(judging)} documents that judge are in the [online] basis text "
+            f"{name!r}: the specialist loss looks better than it is"
+        )
+
+
 def _of_path(workspace: Workspace, corpus: Corpus, said: SpecialistSpec) -> SpecialistSet:
     path = said.path if "://" in said.path else workspace.experiment.beside(said.path)
     raw = shards_at(path, SPECIALIST, cache=workspace.store / "shards.json")
@@ -69,7 +83,7 @@ def _of_path(workspace: Workspace, corpus: Corpus, said: SpecialistSpec) -> Spec
 
 
 def _of_domain(workspace: Workspace, corpus: Corpus, said: SpecialistSpec) -> SpecialistSet:
-    """The documents of a domain that its training never sees."""
+    """The documents of a domain that its training never sees; those it is measured on judge."""
     tokens = corpus.domains.get(said.domain)
     if tokens is None:
         raise MixtureError(
@@ -80,7 +94,8 @@ def _of_domain(workspace: Workspace, corpus: Corpus, said: SpecialistSpec) -> Sp
     paths = tokens.shard_paths(workspace.store)
     fraction = workspace.experiment.data.validation_fraction
     shards = dict(zip(tokens.token_shards, paths, strict=True))
-    return _built(workspace, corpus, said, shards, held_out=fraction)
+    measured = load_validation(workspace.store, said.domain, tokens.validation_digest).doc_ids
+    return _built(workspace, corpus, said, shards, held_out=fraction, never_steers=measured)
 
 
 def _built(
@@ -89,6 +104,7 @@ def _built(
     said: SpecialistSpec,
     shards: dict[str, Path],
     held_out: float | None = None,
+    never_steers: Collection[str] = (),
 ) -> SpecialistSet:
     return build_specialist(
         shards,
@@ -99,6 +115,7 @@ def _built(
         judging_fraction=said.judging_fraction,
         most_tokens=said.most_tokens,
         held_out=held_out,
+        never_steers=never_steers,
     )
 
 

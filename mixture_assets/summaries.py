@@ -115,7 +115,7 @@ def run_line(workspace: Workspace, run: PlannedRun) -> str:
     value = objective.known_value(losses)
     shown = f"{'-':>8}" if value is None else f"{value:8.3f}"
     return (
-        f"  {run.label:<32} {objective.name} over {len(losses)} domains {shown}  "
+        f"  {run.label:<32} {objective.name} over {objective.n_weighed(losses)} domains {shown}  "
         f"{tokens:>6} tokens in {result['seconds']:.0f} s"
     )
 

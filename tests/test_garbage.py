@@ -13,7 +13,9 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.garbage import find_garbage, remove
 from mixture_assets.plans import plan_full_runs, plan_proxies
+from mixture_assets.policy_runs import with_policies
 from mixture_assets.refit import decide
+from mixture_assets.specialist import with_specialist
 from mixture_assets.store.query import query
 from mixture_assets.store.runs import RunFolder, list_runs
 from tests.trained import finish
@@ -193,6 +195,18 @@ def test_runs_that_a_comparison_rests_on_stay_whatever_they_were_first_asked_for
     for run in list_runs(workspace.store):
         run.spec_path.write_text(json.dumps(run.spec() | {"purpose": "proxy"}))
     assert unused_runs(workspace) == []
+
+
+def test_what_an_unfinished_run_is_steered_by_stays(tiny):
+    texts = [{"text": f"cat dog horse mouse bird fish {i}"} for i in range(8)]
+    (tiny.parent / "wishes.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    tiny.write_text(f"{tiny.read_text()}\n[online.dga]\nupdate_steps = 2\n")
+    workspace = with_specialist(Workspace.open(tiny), str(tiny.parent / "wishes.jsonl"))
+    workspace = with_policies(workspace, ["dga"])
+    running.create_runs(workspace, plan_full_runs(workspace, build_corpus(workspace), None))
+    found = [g.path for g in find_garbage(workspace.store, older_than_days=0)]
+    assert list(workspace.store.glob("token_sets/specialist/*.json"))
+    assert not [path for path in found if "specialist" in str(path.relative_to(workspace.store))]
 
 
 def test_a_negative_age_is_a_mistake(workspace):

@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import math
 import random
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -14,11 +14,12 @@ from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.core.experiment import SpecialistSpec, load_experiment
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.data.token_store import load_validation
+from mixture_assets.methods.dga import DGA
 from mixture_assets.plans import plan_full_runs
 from mixture_assets.specialist import specialist_set, steering_texts, with_specialist
 from mixture_assets.store.query import query
 
-OFTEN = {"update_steps": 1}  # fewer than 20 updates in a run are warned of
+OFTEN = {"update_steps": 2}  # fewer than 20 updates in a run are warned of
 ANIMALS = "cat dog horse mouse bird fish runs sleeps eats jumps slowly quickly".split()
 
 
@@ -72,7 +73,7 @@ def test_the_specialist_baseline_reads_what_steers_and_nothing_that_judges(tiny,
     (stream,) = found.tokens.windows(workspace.store)
     text = corpus.tokenizer.decode(stream)
     assert all(wish in text for wish in steering_texts(workspace, corpus, found))
-    judging = load_validation(workspace.store, "specialist", found.tokens.validation_digest)
+    judging = load_validation(workspace.store, "specialist", found.judging)
     first = corpus.tokenizer.decode(judging.input_ids[: judging.offsets[1]])
     assert first not in text
 
@@ -84,6 +85,9 @@ def test_a_domains_held_out_documents_can_be_the_specialist_set(tiny):
     corpus = build_corpus(workspace)
     found = specialist_set(workspace, corpus)
     texts = steering_texts(workspace, corpus, found)
+    plants = load_validation(workspace.store, "plants", corpus.domains["plants"].validation_digest)
+    steers = load_validation(workspace.store, "specialist_steering", found.steering)
+    assert not set(plants.doc_ids) & set(steers.doc_ids)  # its validation loss stays what it is
     assert texts
     assert all("plants" in text for text in texts)
     (trained,) = corpus.domains["plants"].windows(workspace.store)
@@ -130,9 +134,62 @@ def test_an_unknown_policy_names_the_known_ones(tiny, wishes, name):
 def test_a_run_that_is_hardly_steered_is_warned_of(tiny, wishes):
     _, _, runs = planned(tiny, wishes, "dga")
     spec = runs["dga"].spec
-    n_steps = math.ceil(spec.budget_tokens / spec.training.batch_tokens)
-    with pytest.warns(MixtureWarning, match=rf"'dga' updates .* {(n_steps - 1) // 9} times in"):
+    n, batch = round(spec.budget_tokens / 32), spec.training.batch_tokens // 32
+    updates = first = 0  # counted step by step, as long as the next update fits
+    while first + (9 if not updates else 8) * batch + 3 * 2 <= n:
+        first += (9 if not updates else 8) * batch + 3 * 2
+        updates += 1
+    with pytest.warns(MixtureWarning, match=rf"'dga' updates .* {updates} times in"):
         planned(tiny, wishes, "dga", dga={"update_steps": 9})
+
+
+def test_a_run_is_named_by_every_setting_and_not_by_how_it_is_written(tiny, wishes):
+    def name(**dga):
+        return planned(tiny, wishes, "dga", dga=OFTEN | dga)[2]["dga"].spec
+
+    said = name().online.settings
+    assert said == dataclasses.asdict(DGA(update_steps=2))
+    assert name().digest == name(**said).digest == name(eta=int(said["eta"])).digest
+    assert name(eta=said["eta"] + 1).digest != name().digest
+
+
+def test_other_documents_that_judge_leave_a_steered_run_as_it_is(tiny, wishes):
+    workspace, corpus, runs = planned(tiny, wishes, "dga", "specialist")
+    before = specialist_set(workspace, corpus)
+    file = wishes / "a.jsonl"
+    lines = file.read_text().splitlines()
+    for number, line in enumerate(lines):  # change one document, until it is one that judges
+        changed = [*lines[:number], line.replace("wish", "hope"), *lines[number + 1 :]]
+        file.write_text("\n".join(changed))
+        after = specialist_set(workspace, corpus)
+        if after.steering == before.steering:
+            break
+    assert after.judging != before.judging
+    _, _, again = planned(tiny, wishes, "dga", "specialist")
+    for name, run in again.items():
+        assert run.run_id == runs[name].run_id
+        assert run.measurement != runs[name].measurement
+    old = load_validation(workspace.store, "specialist", before.judging)
+    assert len(old.doc_ids) == before.n_judging
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps", "hint"),
+    [("10_000", 10_000, r"\[online.dga\] update_steps = 1, or"), ("400", 1, "larger .full. bud")],
+)
+def test_a_run_without_any_update_is_refused_with_the_way_out(tiny, wishes, budget, steps, hint):
+    tiny.write_text(tiny.read_text().replace("10_000", budget))
+    with pytest.raises(MixtureError, match="'dga' would never update its weights") as caught:
+        planned(tiny, wishes, "dga", dga={"update_steps": steps})
+    assert re.search(hint, "".join(caught.value.__notes__))
+
+
+@pytest.mark.filterwarnings("ignore:'dga' updates its weights")
+def test_update_steps_that_take_many_tokens_are_warned_of(tiny, wishes):
+    tiny.write_text(tiny.read_text().replace("batch_tokens = 256", "batch_tokens = 32"))
+    with pytest.warns(MixtureWarning, match=r"update steps of 'dga' take 73% of the tokens"):
+        # 312 sequences: three of 1, then 38 times an update step of 6 and two of 1
+        planned(tiny, wishes, "dga", dga={"update_steps": 3})
 
 
 def test_no_domain_can_be_called_like_the_specialist_set(tiny):
@@ -145,7 +202,7 @@ def test_no_domain_can_be_called_like_the_specialist_set(tiny):
 
 def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wishes):
     settings = (
-        tiny.read_text() + "\n[online.dga]\nupdate_steps = 1\n[online.doge]\nupdate_steps = 1\n"
+        tiny.read_text() + "\n[online.dga]\nupdate_steps = 2\n[online.doge]\nupdate_steps = 2\n"
     )
     tiny.write_text(settings)
     arguments = ["run", "--experiment", str(tiny), "--specialist", str(wishes)]
@@ -154,6 +211,9 @@ def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wi
     assert first.exit_code == 0
     for words in ("dga against natural: specialist loss", "figure:", "steering", "±"):
         assert words in first.output
+    assert "over 3 domains" in first.output  # and not the two parts of the specialist set too
+    assert "doge answer" in first.output
+    assert "dga answer" not in first.output
     again = CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False)
     found = json.loads(again.stdout)
     assert found["n_trained"] == 0
@@ -171,12 +231,36 @@ def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wi
 
 
 @pytest.mark.parametrize(
-    "extra", [["--until", "data"], ["--mixtures", "natural"]], ids=["until", "mixtures"]
+    "extra",
+    [["--until", "data"], ["--mixtures", "natural"], ["--policy", ","]],
+    ids=["until", "mixtures", "comma"],
 )
 def test_options_that_contradict_a_policy_are_refused(tiny, wishes, extra):
     arguments = ["run", "--experiment", str(tiny), "--specialist", str(wishes), "--policy", "dga"]
     found = CliRunner().invoke(cli, [*arguments, *extra])
-    assert found.exit_code != 0
+    assert found.exit_code == 1
+    assert "trains full runs towards a specialist set, and nothing else" in found.output
+    assert not (tiny.parent / "store" / "runs").exists()
+
+
+def test_basis_members_that_are_the_same_are_told_before_training(tiny, wishes):
+    for name in ("one", "other"):
+        (wishes.parent / name).mkdir()
+        (wishes.parent / name / "a.txt").write_text("one plus two equals three times zero " * 9)
+    basis = {name: str(wishes.parent / name) for name in ("one", "other")}
+    with pytest.raises(MixtureError, match="'one' and 'other' are the same distribution"):
+        planned(tiny, wishes, "dga", basis=basis)
+
+
+def test_basis_text_that_judges_is_counted(tiny, wishes):
+    workspace = with_specialist(Workspace.open(tiny), str(wishes))
+    judging = specialist_set(workspace, build_corpus(workspace)).n_judging
+    other = wishes.parent / "mixed"
+    other.mkdir()
+    numbers = [json.dumps({"text": f"one two three {i}"}) for i in range(9)]
+    (other / "a.jsonl").write_text("\n".join([(wishes / "a.jsonl").read_text(), *numbers]))
+    with pytest.warns(MixtureWarning, match=rf"{judging} of the {judging} .* basis text 'mixed'"):
+        planned(tiny, wishes, "dga", basis={"mixed": str(other)})
 
 
 def test_an_experiment_of_policies_alone_searches_nothing(tiny, wishes):
@@ -186,7 +270,23 @@ def test_an_experiment_of_policies_alone_searches_nothing(tiny, wishes):
     tiny.write_text(f'{settings}\n[specialist]\npath = "{wishes}"\n')
     planned_rows = CliRunner().invoke(cli, ["plan", "--experiment", str(tiny), "--json"])
     assert [row["stage"] for row in json.loads(planned_rows.output)] == ["full runs"]
-    found = CliRunner().invoke(
-        cli, ["run", "--experiment", str(tiny), "--json"], catch_exceptions=False
+    arguments = ["run", "--experiment", str(tiny), "--json"]
+    runs = tiny.parent / "store" / "runs"
+    for some in (["--mixtures", "importance"], ["--mixtures", "natural"], []):
+        found = CliRunner().invoke(cli, [*arguments, *some], catch_exceptions=False)
+        named = some[1:] or ["natural", "importance"]
+        assert set(json.loads(found.stdout)["full_runs"]) == {f"{name} seed 0" for name in named}
+    assert len(list(runs.iterdir())) == 2
+    unknown = CliRunner().invoke(cli, [*arguments, "--mixtures", "dga"])
+    assert "no full runs of mixtures 'dga'" in unknown.output
+
+
+def test_a_policy_beside_a_proposal_can_be_run_alone(tiny, wishes):
+    settings = tiny.read_text().replace(
+        "seeds = [0, 1]", 'seeds = [0]\nmixtures = ["natural", "proposal", "importance"]'
     )
-    assert set(json.loads(found.stdout)["full_runs"]) == {"natural seed 0", "importance seed 0"}
+    tiny.write_text(f'{settings}\n[specialist]\npath = "{wishes}"\n')
+    arguments = ["run", "--experiment", str(tiny), "--json", "--mixtures", "importance"]
+    found = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert set(json.loads(found.stdout)["full_runs"]) == {"importance seed 0"}
+    assert len(list((tiny.parent / "store" / "runs").iterdir())) == 1

@@ -54,7 +54,7 @@ def run(
 ) -> None:
     """Do everything that is missing, from raw shards to the report."""
     if policy or specialist:
-        if until or mixtures or not policy:
+        if until or mixtures or not _listed(policy):
             raise MixtureError(
                 "--policy trains full runs towards a specialist set, and nothing else",
                 hint="--policy dga --specialist FOLDER, without --until and --mixtures",
@@ -91,10 +91,10 @@ def _run_policies(
     workspace = open_workspace(experiment)
     if specialist:
         workspace = with_specialist(workspace, specialist)
-    _steer(policy_runs.with_policies(workspace, policies), seeds, as_json)
+    _steer(policy_runs.with_policies(workspace, policies), (), seeds, as_json)
 
 
-def _steer(workspace: Any, seeds: Sequence[int], as_json: bool) -> None:
+def _steer(workspace: Any, mixtures: Sequence[str], seeds: Sequence[int], as_json: bool) -> None:
     """Train full runs that need no search, and say what they came to."""
     from mixture_assets import policy_runs, summaries
 
@@ -102,6 +102,7 @@ def _steer(workspace: Any, seeds: Sequence[int], as_json: bool) -> None:
         workspace,
         say=say,
         on_settled=lambda run: say(summaries.run_line(workspace, run)),
+        mixtures=mixtures,
         seeds=seeds,
     )
     if as_json:
@@ -160,8 +161,8 @@ def _run(
     from mixture_assets import pipeline, policy_runs, running, summaries
 
     workspace = open_workspace(experiment)
-    if policy_runs.has_policies_alone(workspace.experiment) and not mixtures:
-        _steer(workspace, seeds, as_json)
+    if policy_runs.searches_nothing(workspace, mixtures):
+        _steer(workspace, mixtures, seeds, as_json)
         return
     if not as_json and not running.has_runs(workspace):
         from mixture_assets.estimate import estimate

@@ -38,6 +38,10 @@ class Objective:
     def _missing(self, loss_nats: Mapping[str, float]) -> list[str]:
         return [name for name in self.weights if name not in loss_nats]
 
+    def n_weighed(self, loss_nats: Mapping[str, float]) -> int:
+        """Over how many of these losses `value` is a mean."""
+        return sum(w > 0 for w in self.weights.values()) or len(self._domains(loss_nats))
+
     def known_value(self, loss_nats: Mapping[str, float]) -> float | None:
         """The same for display; None for a run that was not measured on all that it weighs."""
         is_known = self._domains(loss_nats) and not self._missing(loss_nats)

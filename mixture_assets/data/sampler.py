@@ -26,7 +26,7 @@ from mixture_assets.core.schedule import MixtureSchedule
 
 IntArray = NDArray[np.int64]
 
-_BLOCK = 64  # steps laid out at a time: one at a time costs 1.5 % of a small model's step
+BLOCK_STEPS = 64  # steps laid out at a time: one at a time costs 1.5 % of a small model's step
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def largest_remainder(
     return counts
 
 
-def slice_phase(counts: Sequence[int], low: int, high: int) -> tuple[IntArray, IntArray]:
+def slice_phase(counts: Sequence[int] | IntArray, low: int, high: int) -> tuple[IntArray, IntArray]:
     """Sequences [low, high) of a phase in key order, without laying out the whole phase."""
     count_D = np.array(counts, np.int64)
     total, n_domains = int(count_D.sum()), len(counts)
@@ -218,11 +218,11 @@ class Sampler:
         self.windows = Windows(layout.domains, arrays, context=layout.context, seed=seed)
         totals = np.sum(layout.counts, axis=0)
         self.windows.require(d for d, n in zip(layout.domains, totals, strict=True) if n)
-        self._block = lru_cache(maxsize=1)(lambda b: layout.sequences(b * _BLOCK, _BLOCK))
+        self._block = lru_cache(maxsize=1)(lambda b: layout.sequences(b * BLOCK_STEPS, BLOCK_STEPS))
 
     def batch(self, step: int) -> IntArray:
         """Tokens of one step, (B, C + 1)."""
-        block, offset = divmod(step, _BLOCK)
+        block, offset = divmod(step, BLOCK_STEPS)
         here = slice(offset * self.layout.batch, (offset + 1) * self.layout.batch)
         domain_B, ordinal_B = (part[here] for part in self._block(block))
         return self.windows.rows(domain_B, ordinal_B)

@@ -6,7 +6,7 @@ the steering loss is measured on, judging documents a set that the judged loss i
 Nothing of either is in any domain's training tokens by our doing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,21 +22,31 @@ from mixture_assets.data.split import validation_mask
 from mixture_assets.data.token_store import DomainTokens, load_validation
 from mixture_assets.data.validation import Choice, write_validation
 
-SPECIALIST_VERSION = 1  # raise when a change of code changes what steers or judges
+SPECIALIST_VERSION = 2  # raise when a change of code changes what steers or judges
 
 
 @dataclass(frozen=True)
 class SpecialistSet:
-    """What steers and what judges."""
+    """What steers and what judges.
 
-    tokens: DomainTokens  # the part that steers to train on, the part that judges to measure on
-    steering: str  # digest of the documents that steer, as something to measure on
+    What is trained on and steered by has a name that does not depend on what judges: a run is
+    not trained again to be measured on other documents.
+    """
+
+    tokens: DomainTokens  # the part that steers, to train on and to measure on
+    judging: str  # digest of the documents that judge
+    n_judging: int
     n_left_out: int  # documents beyond most_tokens
+
+    @property
+    def steering(self) -> str:
+        """Digest of the documents that steer, as something to measure on."""
+        return self.tokens.validation_digest
 
     @property
     def validation_sets(self) -> dict[str, str]:
         """What runs are measured on, by name."""
-        return {SPECIALIST: self.tokens.validation_digest, STEERING: self.steering}
+        return {SPECIALIST: self.judging, STEERING: self.steering}
 
 
 def build_specialist(
@@ -49,10 +59,12 @@ def build_specialist(
     judging_fraction: float,
     most_tokens: int,
     held_out: float | None = None,
+    never_steers: Collection[str] = (),
 ) -> SpecialistSet:
     """Split documents into those that steer and those that judge, and write both.
 
-    The documents with the lowest content hashes judge, at least one; at least one steers.
+    Documents that must not steer judge, and beside them those with the lowest content hashes, at
+    least one; at least one steers.
 
     Args:
         shards: Token shards with the documents, by digest.
@@ -64,9 +76,11 @@ def build_specialist(
         most_tokens: Of each part: further documents are left out of it.
         held_out: Only documents that this share of content hashes holds out of a domain's
             training; None: all.
+        never_steers: Ids of documents that runs are measured on as something else: they judge,
+            be they more than `judging_fraction`.
 
     Raises:
-        MixtureError: Fewer than two different documents.
+        MixtureError: Fewer than two different documents, or none that may steer.
     """
     paths = [path for _, path in sorted(shards.items())]
     hashes, n_tokens = _documents(paths, held_out)
@@ -77,33 +91,34 @@ def build_specialist(
             hint="add documents; a txt file is cut at paragraphs where it is longer than "
             "[data] txt_document_chars",
         )
-    n_judging = min(max(1, round(judging_fraction * len(hashes))), len(hashes) - 1)
-    judge = _first(hashes[:n_judging], n_tokens[:n_judging], most_tokens)
-    steer = _first(hashes[n_judging:], n_tokens[n_judging:], most_tokens)
+    judges = _judges(hashes, judging_fraction, never_steers)
+    judge = _first(hashes[judges], n_tokens[judges], most_tokens)
+    steer = _first(hashes[~judges], n_tokens[~judges], most_tokens)
     judging, steering = (
         write_validation(choice, paths, domain=name, tokenizer=tokenizer, store=store)
         for choice, name in ((judge, SPECIALIST), (steer, STEERING))
     )
     tokens = DomainTokens(
         domain=SPECIALIST,
-        digest=digest([SPECIALIST_VERSION, steering, judging, eos_id, context]),
+        digest=digest([SPECIALIST_VERSION, steering, eos_id, context]),
         tokenizer=tokenizer,
         eos_id=eos_id,
         available_tokens=steer.n_tokens + len(steer.hashes),
-        n_documents=len(judge.hashes) + len(steer.hashes),
+        n_documents=len(steer.hashes),
         n_train_documents=len(steer.hashes),
         n_duplicate_documents=0,
         arrays=[_write_stream(store, steering, eos_id, context)],
-        validation_digest=judging,
-        validation_tokens=judge.n_tokens,
-        validation_documents=len(judge.hashes),
+        validation_digest=steering,
+        validation_tokens=steer.n_tokens,
+        validation_documents=len(steer.hashes),
         token_shards=sorted(shards),
     )
     write_json(store / "token_sets" / SPECIALIST / f"{tokens.digest}.json", asdict(tokens))
     return SpecialistSet(
         tokens=tokens,
-        steering=steering,
-        n_left_out=len(hashes) - tokens.n_documents,
+        judging=judging,
+        n_judging=len(judge.hashes),
+        n_left_out=len(hashes) - len(judge.hashes) - len(steer.hashes),
     )
 
 
@@ -128,6 +143,23 @@ def _documents(
         hashes, n_tokens = hashes[mask], n_tokens[mask]
     unique, first = np.unique(hashes, return_index=True)
     return unique, n_tokens[first]
+
+
+def _judges(
+    hashes: NDArray[np.uint64], fraction: float, never_steers: Collection[str]
+) -> NDArray[np.bool_]:
+    """Which documents judge: those that must not steer, then the others by hash."""
+    fixed = np.array([int(d, 16) for d in sorted(never_steers)], np.uint64)
+    found: NDArray[np.bool_] = np.isin(hashes, fixed)
+    if found.all():
+        raise MixtureError(
+            f"all {len(hashes)} documents that a domain's training never sees are its validation "
+            "set, and none of those may steer",
+            hint="raise [data] validation_fraction, or lower validation_tokens",
+        )
+    wanted = min(max(1, round(fraction * len(hashes))), len(hashes) - 1)
+    found[np.flatnonzero(~found)[: max(0, wanted - found.sum())]] = True
+    return found
 
 
 def _first(hashes: NDArray[np.uint64], n_tokens: NDArray[np.int64], most_tokens: int) -> Choice:

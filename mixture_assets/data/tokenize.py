@@ -99,6 +99,11 @@ def tokenize_shard(
     return made
 
 
+def document_id(text: bytes) -> str:
+    """What a document is known by: its content, in UTF-8."""
+    return hashlib.sha256(text).hexdigest()[:DIGEST_CHARS]
+
+
 def _described(path: Path, shard: RawShard, tokenizer: FrozenTokenizer) -> TokenShard | None:
     """A finished shard, from the footer of its file; None if it is missing or damaged."""
     try:
@@ -127,7 +132,7 @@ def _write(
                 counts.n_empty_documents += int((lengths == 0).sum())
                 texts = [t for t, n in zip(texts, lengths, strict=True) if n]
                 lengths = lengths[lengths > 0]
-            doc_ids = [hashlib.sha256(t).hexdigest()[:DIGEST_CHARS] for t in texts]
+            doc_ids = list(map(document_id, texts))
             writer.write_table(_table(tokenizer, doc_ids, texts, ids, lengths))
             sample.add(doc_ids, texts, ids, lengths)
             counts.n_documents += len(texts)

@@ -78,6 +78,9 @@ class DGA:
         """(1 - floor) average + floor / D."""
         return with_floor(state.average, self.floor)
 
+    def mean_weights(self, state: OnlineState) -> None:
+        """No answer for other runs: the weights belong to the moment that they were found at."""
+
 
 def check_update(update_steps: object, floor: object) -> None:
     """Raise MixtureError unless the period and the floor can be used."""

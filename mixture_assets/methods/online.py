@@ -18,12 +18,20 @@ from mixture_assets.methods.doge import DoGE
 from mixture_assets.methods.online_state import Feedback, OnlineMethod, OnlineState
 from mixture_assets.methods.waterfill import PowerGain, fill
 
-__all__ = ["ONLINE", "Feedback", "OnlineMethod", "OnlineState", "capped", "online_method"]
+__all__ = [
+    "ONLINE",
+    "Feedback",
+    "OnlineMethod",
+    "OnlineState",
+    "capped",
+    "online_method",
+    "settings_of",
+]
 
 ONLINE: Mapping[str, type[DGA] | type[DoGE]] = {"dga": DGA, "doge": DoGE}
 
 
-def online_method(name: str, settings: Mapping[str, Any]) -> OnlineMethod:
+def online_method(name: str, settings: Mapping[str, Any]) -> DGA | DoGE:
     """An online method with settings of its own, the others at their defaults."""
     if name not in ONLINE:
         raise MixtureError(
@@ -38,6 +46,12 @@ def online_method(name: str, settings: Mapping[str, Any]) -> OnlineMethod:
             hint=f"settings of {name}: {', '.join(known)}",
         )
     return ONLINE[name](**settings)
+
+
+def settings_of(method: DGA | DoGE) -> dict[str, float]:
+    """Every setting of a method, what was left at its default too; 3 and 3.0 are the same."""
+    found = {f.name: getattr(method, f.name) for f in fields(method)}
+    return found | {f.name: float(found[f.name]) for f in fields(method) if f.type is float}
 
 
 def capped(

@@ -108,6 +108,10 @@ class OnlineMethod(Protocol):
         """What the next period's batches are drawn from, before epoch caps."""
         ...
 
+    def mean_weights(self, state: OnlineState) -> Mixture | None:
+        """What the method answers for a run of its own; None where it answers nothing."""
+        ...
+
 
 def started(mixture: Mixture, *, floor: float) -> OnlineState:
     """The state at a mixture; a weight below the least one is lifted to it."""

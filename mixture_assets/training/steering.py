@@ -24,15 +24,14 @@ from transformers import PreTrainedModel
 from mixture_assets.core.mixture import Mixture
 from mixture_assets.core.names import SPECIALIST
 from mixture_assets.core.run import OnlineSpec, RunSpec
-from mixture_assets.data.online_layout import OnlineLayout
+from mixture_assets.data.online_layout import LEAST_SEQUENCES, OnlineLayout
 from mixture_assets.data.sampler import IntArray, Windows
 from mixture_assets.data.token_store import DomainTokens
-from mixture_assets.methods.basis import Basis, domain_mixture
+from mixture_assets.methods.basis import Basis
 from mixture_assets.methods.online import (
     Feedback,
     OnlineMethod,
     OnlineState,
-    capped,
     online_method,
 )
 from mixture_assets.training.alignment import (
@@ -44,9 +43,8 @@ from mixture_assets.training.alignment import (
     specialist_gradient,
 )
 from mixture_assets.training.device import Device
+from mixture_assets.training.draw import Draw
 
-_LEAST_SEQUENCES = 2  # of a group in an update step: fewer give no standard error
-_ROUNDING_SEQUENCES = 2  # a domain's count in a period is within this of its weight
 # What measuring adds to the training of an update step's tokens, as a share of their FLOPs.
 _EXTRA_FLOPS: Mapping[Way, float] = {
     "ghost": 1 / 3,  # one more product per layer
@@ -86,13 +84,10 @@ class Steering:
 
     online: OnlineSpec
     method: OnlineMethod
-    basis: Basis | None  # None: every domain is a group of its own
-    groups: tuple[str, ...]
-    layout: OnlineLayout
+    draw: Draw
     windows: Windows
     specialist: Windows
     specialist_batch: int  # sequences
-    seed: int
     way: Way
     state: OnlineState
     weights: Mixture  # over groups, that the present period samples from
@@ -115,15 +110,14 @@ class Steering:
             seed=spec.seed,
         )
         windows.require(windows.domains)
-        batch = max(1, spec.training.batch_tokens // context)
-        least = max(_LEAST_SEQUENCES, -(-online.group_tokens // context))
-        layout = OnlineLayout(
-            domains=windows.domains,
-            context=context,
-            batch=batch,
-            update_batch=len(start) * max(least, batch // len(start)),
+        layout = OnlineLayout.planned(
+            windows.domains,
+            n_groups=len(start),
+            budget_tokens=spec.budget_tokens,
+            batch_tokens=spec.training.batch_tokens,
+            group_tokens=online.group_tokens,
             update_steps=method.update_steps,
-            n_sequences=max(1, round(spec.budget_tokens / context)),
+            context=context,
         )
         steering_set = DomainTokens.load(store, SPECIALIST, online.specialist)
         specialist = Windows(
@@ -134,89 +128,38 @@ class Steering:
         made = cls(
             online=online,
             method=method,
-            basis=basis,
-            groups=tuple(start),
-            layout=layout,
+            draw=Draw(layout, basis, tuple(start), online.most_tokens, spec.seed),
             windows=windows,
             specialist=specialist,
             specialist_batch=min(n_specialist, specialist.count(SPECIALIST)),
-            seed=spec.seed,
             way=choose_way(model, online.alignment),
             state=state,
             weights=method.sampled(state),
         )
-        made._next_period([])
+        made.weights = made.draw.next_period(made.weights, [])
         return made
 
     # --- what is drawn ------------------------------------------------------------------------
 
     @property
+    def layout(self) -> OnlineLayout:
+        """The run's sequences, as far as they are known."""
+        return self.draw.layout
+
+    @property
     def mixture(self) -> Mixture:
-        """The present weights of the domains."""
-        return domain_mixture(self.basis, self.weights) if self.basis else self.weights
+        """The present weights of the domains, as they are drawn: within the epoch caps."""
+        return self.draw.mixture
 
     def batch(self, step: int) -> IntArray:
         """Tokens of a step that is no update step, (B, C + 1)."""
-        return self.windows.rows(*self.layout.sequences(step))
-
-    def _room(self) -> dict[str, int] | None:
-        """Tokens that each domain may still be read for; None where nothing limits it."""
-        if not self.online.most_tokens:
-            return None
-        drawn = self.layout.realised_tokens
-        return {d: max(0, n - drawn[d]) for d, n in self._most().items()}
-
-    def _most(self) -> dict[str, int]:
-        """The caps, less what rounding to whole sequences may add."""
-        spare = _ROUNDING_SEQUENCES * self.layout.context
-        return {d: max(0, n - spare) for d, n in self.online.most_tokens.items()}
-
-    def _strata(self) -> list[tuple[int, int, int]]:
-        """(group, domain, sequences) of the coming update step: every group that has room."""
-        layout, room = self.layout, self._room()
-        per_group = layout.update_batch // len(self.groups)
-        need = layout.update_batch * layout.context
-        is_open = {d: room is None or room[d] >= need for d in layout.domains}
-        index = {d: i for i, d in enumerate(layout.domains)}
-        if self.basis is None:
-            active = [g for g in self.groups if self.weights[g] > 0 and is_open[g]]
-            sizes = _even(layout.update_batch, len(active))
-            return [(self.groups.index(g), index[g], n) for g, n in zip(active, sizes, strict=True)]
-        rng = np.random.default_rng([self.seed, len(layout.periods)])
-        open_D = np.array([is_open[d] for d in self.basis.domains], float)
-        rows = []
-        for number, group in enumerate(self.groups):
-            share_D = self.basis.row(group) * open_D
-            if share_D.sum() > 0:
-                counts = rng.multinomial(per_group, share_D / share_D.sum())
-                found = np.flatnonzero(counts).tolist()
-                rows += [(number, index[self.basis.domains[i]], int(counts[i])) for i in found]
-        return rows
-
-    def _next_period(self, update: list[tuple[int, int, int]]) -> None:
-        """Begin a period with the weights as they are now, within the epoch caps."""
-        mixture, layout = self.mixture, self.layout
-        if self.online.most_tokens:
-            drawn = layout.realised_tokens
-            for _, domain, n in update:
-                drawn[layout.domains[domain]] += n * layout.context
-            # Of the next update step too, so that every domain can be measured there.
-            length = layout.length(len(layout.periods)) * layout.context
-            mixture = capped(
-                mixture,
-                period_tokens=length,
-                used_tokens=drawn,
-                most_tokens=self._most(),
-            )
-            if self.basis is None:
-                self.weights = mixture
-        layout.append(mixture, update)
+        return self.windows.rows(*self.draw.batch(step))
 
     # --- an update step -----------------------------------------------------------------------
 
     def backward(self, model: PreTrainedModel, device: Device) -> "Measured":
         """The training gradient of an update step in .grad, and what it was measured against."""
-        strata = self._strata()
+        strata = self.draw.strata(self.weights)
         group, domain, ordinal = self.layout.stratified(strata)
         tokens = torch.from_numpy(self.windows.rows(domain, ordinal)).to(device.kind)
         loss, gradient = specialist_gradient(
@@ -224,7 +167,7 @@ class Steering:
         )
         norm = clip_gradient(gradient, self.online.clip_norm)
         present = np.unique(group)
-        names = [self.groups[g] for g in present]
+        names = [self.draw.groups[g] for g in present]
         step = aligned_backward(
             model,
             tokens,
@@ -244,7 +187,7 @@ class Steering:
         return {g: self.weights[g] / total for g in names}
 
     def _specialist_batches(self, device: Device) -> list[torch.Tensor]:
-        first = (len(self.layout.periods) - 1) * self.specialist_batch
+        first = (self.layout.n_periods - 1) * self.specialist_batch
         ordinals = np.arange(first, first + self.specialist_batch)
         rows = self.specialist.rows(np.zeros_like(ordinals), ordinals)
         tokens = torch.from_numpy(rows).to(device.kind)
@@ -255,6 +198,9 @@ class Steering:
     ) -> list[dict[str, Any]]:
         """The weights of the next period from what was measured; the rows that say so."""
         alignment, error = self._clipped(found.step, train_norm)
+        n_measured = found.step.alignments.n_sequences
+        for name in [g for g in alignment if n_measured[g] < LEAST_SEQUENCES]:
+            del alignment[name]  # all that its cap left: too little to judge by
         feedback = Feedback(
             alignment=alignment,
             standard_error=error,
@@ -263,8 +209,7 @@ class Steering:
             clip_norm=self.online.clip_norm or math.inf,
         )
         self.state = self.method.update(self.state, feedback)
-        self.weights = self.method.sampled(self.state)
-        self._next_period(found.strata)
+        self.weights = self.draw.next_period(self.method.sampled(self.state), found.strata)
         rows = self.rows()
         for row in rows:
             name = row["domain"]
@@ -277,7 +222,7 @@ class Steering:
         """The present weight of every group, as rows for the log."""
         return [
             {"domain": g, "weight": self.weights[g], "iterate": self.state.weights[g]}
-            for g in self.groups
+            for g in self.draw.groups
         ]
 
     def _clipped(
@@ -300,7 +245,7 @@ class Steering:
         return {
             "method": self.state.to_json(),
             "weights": dict(self.weights),
-            "layout": self.layout.to_json(),
+            "draw": self.draw.to_json(),
             "spent": vars(self.spent),
         }
 
@@ -308,19 +253,21 @@ class Steering:
         """Take up what a checkpoint kept."""
         self.state = OnlineState.from_json(value["method"])
         self.weights = Mixture(value["weights"])
-        self.layout.restore(value["layout"])
+        self.draw.restore(value["draw"])
         self.spent = Spent(**value["spent"])
 
     def result(self, train_flops_per_token: float) -> dict[str, Any]:
         """What steering cost, and where it ended, for the run's result."""
-        drawn = self.layout.realised_tokens
-        return {
+        drawn, answer = self.layout.realised_tokens, self.method.mean_weights(self.state)
+        told = {} if answer is None else {"mean_weights": dict(self.draw.of_domains(answer))}
+        return told | {
             "alignment_way": self.way,
             "n_updates": self.state.n_updates,
+            "update_share": self.layout.update_share,
             "flops_steering": self.spent.overhead_flops(train_flops_per_token, self.way),
             "seconds_steering": self.spent.overhead_seconds,
             "final_weights": dict(self.mixture),
-            "mean_weights": {d: n / sum(drawn.values()) for d, n in drawn.items()},
+            "drawn_shares": {d: n / sum(drawn.values()) for d, n in drawn.items()},
         }
 
     def timed(self, begun: float, n_tokens: int, *, is_update: bool) -> None:
@@ -347,8 +294,3 @@ class Measured:
 
 def _start(spec: RunSpec) -> Mixture:
     return Mixture.proportional_to(spec.tokens)
-
-
-def _even(total: int, parts: int) -> list[int]:
-    """Whole numbers that sum to `total`, one apart at most."""
-    return [total // parts + (i < total % parts) for i in range(parts)]

@@ -109,3 +109,45 @@ def test_a_file_and_a_folder_with_it_are_the_same_shards(tmp_path):
     (tmp_path / "x" / "b.pdf").write_bytes(b"x")
     with pytest.raises(MixtureError, match="is no text that can be read"):
         shards_at(str(tmp_path / "x" / "b.pdf"), "specialist", cache=cache)
+
+
+def test_what_judges_changes_nothing_of_what_steers(built):
+    texts = [f"{text} of many" for text in TEXTS]
+    made, parts, store, _ = built(texts)
+    manifest = store / "token_sets" / "specialist" / f"{made.tokens.digest}.json"
+    before = json.loads(manifest.read_text())
+    shorter = [text for text in texts if text != parts["specialist"][0]]
+    other, others, *_ = built(shorter, judging_fraction=9 / 19)
+    assert others["specialist_steering"] == parts["specialist_steering"]
+    assert other.tokens.digest == made.tokens.digest
+    assert other.judging != made.judging
+    after = json.loads(manifest.read_text())
+    assert after["token_shards"] != before["token_shards"]  # where the same documents are now
+    assert {k: v for k, v in after.items() if k != "token_shards"} == {
+        k: v for k, v in before.items() if k != "token_shards"
+    }
+
+
+@pytest.mark.parametrize(("n_fixed", "n_judging"), [(0, 10), (3, 10), (10, 10), (15, 15), (19, 19)])
+def test_documents_that_must_not_steer_judge(built, n_fixed, n_judging):
+    _, _, store, _ = built(TEXTS)
+    (path,) = store.glob("tokens/specialist/*.parquet")
+    ids = [f"{h:016x}" for h in DocIndex.read(path).hashes.tolist()]
+    made, *_ = built(TEXTS, never_steers=ids[:n_fixed])  # in the order of TEXTS, not of ids
+    judging = load_validation(store, "specialist", made.judging).doc_ids
+    steering = load_validation(store, "specialist_steering", made.steering).doc_ids
+    assert set(ids[:n_fixed]) <= set(judging)
+    assert set(judging) | set(steering) == set(ids)
+    assert len(judging) == n_judging
+    assert judging == sorted(judging)
+    free = sorted(set(ids[n_fixed:]))
+    assert steering == free[len(free) - len(steering) :]
+
+
+def test_where_no_document_may_steer_the_way_out_is_named(built):
+    _, _, store, _ = built(TEXTS)
+    (path,) = store.glob("tokens/specialist/*.parquet")
+    ids = [f"{h:016x}" for h in DocIndex.read(path).hashes.tolist()]
+    with pytest.raises(MixtureError, match="none of those may steer") as caught:
+        built(TEXTS, never_steers=ids)
+    assert "validation_fraction" in "".join(caught.value.__notes__)

@@ -1,5 +1,6 @@
 """What every online method holds, its state on paper, and the epoch caps on what it samples."""
 
+import dataclasses
 import json
 import math
 
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.mixture import Mixture
-from mixture_assets.methods.online import ONLINE, Feedback, OnlineState, capped, online_method
+from mixture_assets.methods.online import (
+    ONLINE,
+    Feedback,
+    OnlineState,
+    capped,
+    online_method,
+    settings_of,
+)
 
 GROUPS = ["books", "code", "web", "wiki"]
 EVERY = pytest.mark.parametrize("name", ONLINE)
@@ -267,3 +275,12 @@ def test_a_domain_without_a_cap_is_named():
             used_tokens={},
             most_tokens={"code": 5},
         )
+
+
+@EVERY
+def test_all_settings_are_told_and_make_the_method_again(name):
+    method = online_method(name, {"floor": 0, "update_steps": 7})
+    said = settings_of(method)
+    assert online_method(name, said) == method
+    assert said == {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
+    assert {n for n, x in said.items() if type(x) is int} == {"update_steps"}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mixture_assets import policy_runs
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import SpecialistSpec
 from mixture_assets.corpus import Workspace, build_corpus
@@ -18,6 +19,9 @@ from mixture_assets.store.query import query
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training import loop
 from mixture_assets.training.loop import Interrupted, train
+
+# The runs are short.
+pytestmark = pytest.mark.filterwarnings("ignore:'(dga|doge)' updates its weights")
 
 ANIMALS = "cat dog horse mouse bird fish runs sleeps eats jumps slowly quickly".split()
 
@@ -35,8 +39,8 @@ def wishes(folder, words=ANIMALS, n=24):
     return folder
 
 
-def steered(tiny, *, seed=0, constraints=None, **online):
-    """A DGA run of the tiny experiment, towards the words of its animals."""
+def steered(tiny, *, policy="dga", seed=0, constraints=None, **online):
+    """A steered run of the tiny experiment, towards the words of its animals."""
     folder = tiny.parent / "wishes"
     if not folder.exists():
         wishes(folder)
@@ -47,7 +51,7 @@ def steered(tiny, *, seed=0, constraints=None, **online):
         e,
         specialist=SpecialistSpec(path=str(folder)),
         online=dataclasses.replace(e.online, dga=dga, **online),
-        full=dataclasses.replace(e.full, mixtures=("dga",), seeds=(seed,)),
+        full=dataclasses.replace(e.full, mixtures=(policy,), seeds=(seed,)),
         constraints=constraints or e.constraints,
     )
     workspace = Workspace(e)
@@ -81,6 +85,7 @@ def test_the_domain_of_the_specialists_words_gains(tiny):
         assert sum(r["weight"] for r in by_domain.values()) == pytest.approx(1)
     assert all(r["alignment_se"] > 0 for r in path[max(path)].values())
     assert result["alignment_way"] == "ghost"
+    assert "mean_weights" not in result  # DGA answers nothing for other runs
 
 
 def test_the_run_is_as_long_as_asked_and_says_what_it_drew(tiny):
@@ -92,6 +97,10 @@ def test_the_run_is_as_long_as_asked_and_says_what_it_drew(tiny):
     steps = rows(workspace, run, "step")
     assert steps[-1]["tokens"] == drawn
     assert len(steps) == result["steps"]
+    ends = {row["step"]: row["tokens"] for row in steps}
+    updates = sum(ends[step] - ends[step - 1] for step in path_of(workspace, run) if step)
+    assert result["update_share"] == pytest.approx(updates / drawn)
+    assert f"updates {updates / drawn:.1%} of tokens" in policy_runs.overhead_text(result)
 
 
 def test_a_run_killed_anywhere_ends_in_the_same_weights_and_the_same_path(tiny, tmp_path):
@@ -141,6 +150,38 @@ def test_a_domain_is_never_read_more_often_than_max_epochs(tiny):
     for domain, tokens in result["realised_tokens"].items():
         assert tokens <= most * corpus.available_tokens[domain]
     assert abs(sum(result["realised_tokens"].values()) - run.spec.budget_tokens) < 32
+
+
+def test_domains_are_measured_to_the_last_update_within_their_caps(tiny):
+    workspace, run = steered(tiny)
+    available = build_corpus(workspace).available_tokens
+    most = (run.spec.budget_tokens + 8 * 32) / sum(available.values())  # just enough
+    constraints = dataclasses.replace(workspace.experiment.constraints, max_epochs=most)
+    workspace, run = steered(tiny, constraints=constraints, start="uniform")
+    result = train(workspace.store, run.run_id, say=quiet)
+    path = path_of(workspace, run)
+    used_up = {d for d, n in result["realised_tokens"].items() if n > most * available[d] - 4 * 32}
+    assert used_up == {"animals", "numbers", "plants"}
+    for step in sorted(path)[1:]:
+        assert any(row.get("alignment") is not None for row in path[step].values())
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_a_run_that_was_planned_does_not_die_at_its_caps(tiny, spare):
+    """The largest budget that planning admits is trained to its end; a sequence more is refused."""
+    available = build_corpus(Workspace.open(tiny)).available_tokens
+    e = Workspace.open(tiny).experiment
+    constraints = dataclasses.replace(e.constraints, max_epochs=0.5)
+    room = sum(int(0.5 * n) // 32 - 2 for n in available.values())
+    tiny.write_text(tiny.read_text().replace("10_000", str(32 * (room - spare))))
+    if spare < 0:
+        with pytest.raises(MixtureError, match=f"where max_epochs leaves {32 * room:,}"):
+            steered(tiny, constraints=constraints)
+        return
+    workspace, run = steered(tiny, constraints=constraints)
+    result = train(workspace.store, run.run_id, say=quiet)
+    assert sum(result["realised_tokens"].values()) == 32 * room
+    assert all(n <= 0.5 * available[d] for d, n in result["realised_tokens"].items())
 
 
 def test_the_specialist_documents_are_in_no_training_batch(tiny):
@@ -203,6 +244,39 @@ def test_a_basis_of_texts_is_mixed_instead_of_domains(tiny):
     path = path_of(workspace, run)
     assert set(path[0]) == {"counting", "natural", "specialist", "trees"}
     assert path[max(path)]["specialist"]["weight"] > path[0]["specialist"]["weight"]
+
+
+def test_what_a_basis_ends_with_is_what_is_drawn_and_not_what_is_wanted(tiny):
+    wishes(tiny.parent / "counting", "one two three four".split())
+    basis = {"counting": str(tiny.parent / "counting")}
+    available = build_corpus(Workspace.open(tiny)).available_tokens
+    most = 1.1 * 10_000 / sum(available.values())
+    constraints = dataclasses.replace(Workspace.open(tiny).experiment.constraints, max_epochs=most)
+    dga = {"eta": 60.0, "update_steps": 2}
+    workspace, run = steered(tiny, basis=basis, constraints=constraints, dga=dga)
+    result = train(workspace.store, run.run_id, say=quiet)
+    path = path_of(workspace, run)
+    wanted = sum(
+        row["weight"] * run.spec.online.basis[group]["animals"]
+        for group, row in path[max(path)].items()
+    )
+    assert wanted > 0.5
+    assert result["realised_tokens"]["animals"] > most * available["animals"] - 4 * 32
+    assert result["final_weights"]["animals"] < 0.01  # nothing of it is left
+
+
+def test_doges_answer_is_the_mean_of_its_weights_over_all_updates(tiny):
+    doge = {"update_steps": 3, "floor": 0.05}
+    workspace, run = steered(tiny, policy="doge", doge=doge)
+    result = train(workspace.store, run.run_id, say=quiet)
+    path = path_of(workspace, run)
+    for domain, answer in result["mean_weights"].items():
+        iterates = [rows[domain]["iterate"] for step, rows in path.items() if step]
+        assert len(iterates) == result["n_updates"]
+        assert answer == pytest.approx(np.mean(iterates))
+    drawn = result["realised_tokens"]
+    total = sum(drawn.values())
+    assert result["drawn_shares"] == {d: n / total for d, n in drawn.items()}
 
 
 def test_settings_that_no_method_knows_are_told_before_training(tiny):
