@@ -39,22 +39,24 @@ class Forecast:
     model: str
     budget_flops: float
     plan: Plan
-    choice: Row  # at a share that the sweep trains
+    choice: Row  # surely better than random documents, else these; at a share of the sweep
+    favourite: Row  # of the largest expected gain, be it certain or not; likewise
     share: float  # the least beyond the pilot: what goes on record is said of it
     log_ratio: Mapping[str, NDArray[np.float64]]  # method -> draws of log(loss / random's)
 
     @property
     def sentence(self) -> str:
         """For people."""
-        row = self.choice
-        return f"{self.model}: of the pilot the planner says {row.method} at {100 * row.share:g} %"
+        sure, likely = (f"{r.method} at {100 * r.share:g} %" for r in (self.choice, self.favourite))
+        return f"{self.model}: the pilot's sure choice is {sure}, its favourite {likely}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A forecast's choice beside the best cell that the budget allowed."""
+    """What a forecast chose, beside the best cell that the budget allowed."""
 
     model: str
+    kind: str  # 'sure choice' or 'favourite'
     choice: Cell
     best: Cell
     difference_nats: float  # loss of the choice minus that of the best
@@ -70,7 +72,7 @@ class Outcome:
         """For people."""
         words = "within noise of" if self.is_within_noise else "worse than"
         return (
-            f"{self.model}: the choice of the pilot, {_named(self.choice.point)}, is {words} the "
+            f"{self.model}: the pilot's {self.kind}, {_named(self.choice.point)}, is {words} the "
             f"best of the sweep for that budget, {_named(self.best.point)}: "
             f"{self.difference_nats:+.3f} ± {self.half:.3f} nats"
         )
@@ -101,13 +103,14 @@ def forecast(sweep: Sweep, model: str) -> Forecast:
     )
     found = plan(asked, own)
     measured = [r for r in found.rows if any(math.isclose(r.share, s) for s in spec.shares)]
-    known = [r for r in measured if r.performance is not None and r.basis == "points"]
+    known = [r for r in measured if r.performance is not None and r.basis.startswith("points")]
     better = [r for r in known if r.beats_random]
     random = next(r for r in measured if r.method == RANDOM)
     share = min((s for s in spec.shares if s not in spec.pilot_shares), default=0.0)
     ratios = _log_ratios(own, share) if share else {}
     choice = better[0] if better else random
-    return Forecast(model, asked.budget_flops, found, choice, share, ratios)
+    favourite = max(known or [random], key=lambda r: (r.gain or 0.0, r.method))
+    return Forecast(model, asked.budget_flops, found, choice, favourite, share, ratios)
 
 
 def record_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> None:
@@ -138,15 +141,18 @@ def record_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> None:
         write_record(_store(sweep), "forecast", name, rows)
 
 
-def score_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> Outcome:
-    """Record what was measured of a forecast, and set its choice beside the best cell."""
+def score_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> list[Outcome]:
+    """Record what was measured of a forecast, and set what it chose beside the best cell."""
     own = cells(sweep.points[said.model])
-    choice = _cell(own, said.choice.method, said.choice.share)
     allowed = [c for c in own if c.point.total_flops <= said.budget_flops * (1 + 1e-3)]
-    best = max([choice, *allowed], key=lambda c: c.point.performance)
     for method in said.log_ratio:
         _record_comparison(sweep, said, sweep_id, method, own)
-    return Outcome(said.model, choice, best, *_difference(choice, best))
+    found = []
+    for kind, row in (("sure choice", said.choice), ("favourite", said.favourite)):
+        choice = _cell(own, row.method, row.share)
+        best = max([choice, *allowed], key=lambda c: c.point.performance)
+        found.append(Outcome(said.model, kind, choice, best, *_difference(choice, best)))
+    return found
 
 
 def _record_comparison(
@@ -194,7 +200,7 @@ def _log_ratios(own: Sequence[Point], share: float) -> dict[str, NDArray[np.floa
     found = {}
     for method, size in sorted(outlook.fits, key=str):
         learning = outlook.learning(method, size)
-        if method == RANDOM or learning is None or learning.basis != "points":
+        if method == RANDOM or learning is None or not learning.basis.startswith("points"):
             continue
         losses = -learning.at(share), -random.at(share)
         is_loss = (losses[0] > 0) & (losses[1] > 0)  # a curve may promise less than none

@@ -98,7 +98,7 @@ def summed_up(sweep: Sweep, forecasts: Sequence[Forecast]) -> SweepSummary:
     fits = curves(points)
     flat = {(model, m): fit for model, own in fits.items() for m, fit in own.items()}
     record_points(sweep.scored.selection, sweep_id, sweep.measured, sweep.scored.sets, flat)
-    outcomes = [score_forecast(sweep, said, sweep_id) for said in forecasts] if is_done else []
+    outcomes = [o for f in forecasts for o in score_forecast(sweep, f, sweep_id)] if is_done else []
     notes = [*(o.sentence for o in outcomes)] or [said.sentence for said in forecasts]
     page = write_page(sweep, notes)
     pipeline.refresh_database(workspace)
@@ -130,4 +130,5 @@ def summary_json(summary: SweepSummary) -> dict[str, Any]:
             for model, own in curves(points).items()
         },
         "choices": {f.model: f.choice.to_json() for f in summary.forecasts},
+        "favourites": {f.model: f.favourite.to_json() for f in summary.forecasts},
     }
