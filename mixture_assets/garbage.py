@@ -17,17 +17,21 @@ from typing import Any, Literal
 
 import psutil
 
+from mixture_assets import selection_garbage
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.store.files import read_json_object
 from mixture_assets.store.ingest import ingest
 from mixture_assets.store.records import read_records
 from mixture_assets.store.runs import RunFolder, list_runs
 
-Kind = Literal["run", "model", "checkpoint", "tokens", "validation", "log", "temporary"]
+Kind = (
+    Literal["run", "model", "checkpoint", "tokens", "validation", "log", "temporary"]
+    | selection_garbage.Kind
+)
 
 _TEMPORARY = re.compile(r"\..*\.(\d+)-[0-9a-f]{8}\.tmp")  # core.files writes the process's id
 _DAY_SECONDS = 86_400.0
-_HISTORY = ("proposal", "comparison", "cost", "refit")  # kinds of record
+_HISTORY = ("proposal", "comparison", "cost", "refit", "selection")  # kinds of record
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ def find_garbage(store: Path, *, older_than_days: float, models: bool = False) -
     kept = [run for run in list_runs(store) if run.path not in {g.path for g in runs}]
     found = [*runs, *_checkpoints(kept), *_unused_tokens(store, kept), *_logs(store)]
     found += _temporaries(store)
+    specs = [run.spec()["spec"] for run in kept]
+    found += [_garbage(*each) for each in selection_garbage.unused(store, specs)]
     if models:
         found += _proxy_models(kept)
     return sorted(_old(found, older_than_days), key=lambda g: (g.kind, g.path))
@@ -177,10 +183,11 @@ def _unused_tokens(store: Path, runs: Iterable[RunFolder]) -> list[Garbage]:
     validations |= {m["validation_digest"] for m in kept}
     names = {str(store / path) for m in kept for path, _ in m["arrays"]}
     names |= {
-        str(store / "tokens" / m["domain"] / f"{s}.parquet")
+        str(store / "tokens" / selection_garbage.shard_folder(m["domain"]) / f"{s}.parquet")
         for m in kept
         for s in m["token_shards"]
     }
+    names |= selection_garbage.token_files(store)
     files = sorted(p for p in store.glob("tokens/*/*") if not p.name.startswith("."))
     unused = [p for p in manifests if p.stem not in sets]
     unused += [p for p in files if str(p) not in names]

@@ -15,6 +15,7 @@ from mixture_assets.cli import cli
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.core.experiment import load_experiment
 from mixture_assets.corpus import Workspace, build_corpus
+from mixture_assets.garbage import find_garbage
 from mixture_assets.pools import Selection
 from mixture_assets.running import result_of
 from mixture_assets.selection.points import cells
@@ -224,6 +225,15 @@ def test_a_second_time_nothing_is_trained_or_scored(swept):
     assert {p: p.stat().st_mtime_ns for p in files} == times
     assert again.page.read_text() == page
     assert again.sweep_id == swept[0].sweep_id
+
+
+def test_what_a_sweep_rests_on_is_no_garbage_and_the_rest_is(swept, tmp_path):
+    found = swept[0].sweep.scored.selection.workspace.store
+    shutil.copytree(found, tmp_path / "store")
+    store = tmp_path / "store"
+    assert find_garbage(store, older_than_days=0) == []
+    shutil.rmtree(store / "records" / "selection_scores")
+    assert {g.kind for g in find_garbage(store, older_than_days=0)} == {"pool", "scores", "tokens"}
 
 
 def test_the_page_has_a_verdict_every_method_and_its_figures(swept):
