@@ -27,6 +27,7 @@ class SelectorRuns:
 
     reference: PlannedRun | None
     warmup: PlannedRun | None
+    warmup_order: ScoreSet | None = None  # what the warm-up's documents were drawn by
 
     @property
     def planned(self) -> list[PlannedRun]:
@@ -58,12 +59,12 @@ def selector_runs(selection: Selection, starts: Starts) -> SelectorRuns:
     """The runs that the experiment's methods score with, before they are trained."""
     methods = selection.spec.methods
     reference = selection.reference_run(starts) if "perplexity" in methods else None
-    warmup = None
+    warmup, order = None, None
     if "gradient" in methods:
         none = SelectorRuns(None, None)
         order = score_set(selection, "random", _WARMUP_SEED, starts, none)
         warmup = selection.warmup_run(starts, choose(order, selection.spec.warmup_share).doc_ids)
-    return SelectorRuns(reference, warmup)
+    return SelectorRuns(reference, warmup, order)
 
 
 def _selector(

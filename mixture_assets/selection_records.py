@@ -1,6 +1,6 @@
 """What a sweep came to, as rows of the store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mixture_assets.core.digest import digest
 from mixture_assets.pools import Selection
@@ -11,10 +11,10 @@ from mixture_assets.selection_points import Cell, ScoreSets
 from mixture_assets.store.records import Rows, write_record
 
 
-def record_scores(selection: Selection, sets: ScoreSets) -> None:
+def record_scores(selection: Selection, sets: Iterable[ScoreSet]) -> None:
     """The pool and its score sets, with the edges to what they rest on."""
     pool = selection.pool
-    every = {s.digest: s for s in sets.values()}
+    every = {s.digest: s for s in sets}
     counts = ("n_documents", "n_tokens", "n_leaked", "n_held_out", "n_repeated", "n_beyond")
     head = {"pool_id": pool.digest, "experiment": selection.workspace.experiment.name}
     edges = [(pool.digest, source, "gathered") for source in pool.sources]

@@ -116,7 +116,8 @@ def scored(
                 said = f"{found.n_documents:,} documents, {found.seconds:.1f} s"
                 say(f"scored by {method}: {said}, {found.n_nan} without a score")
             sets[method, seed] = found
-    record_scores(selection, sets)
+    order = models.runs.warmup_order
+    record_scores(selection, [*sets.values(), *([order] if order else [])])
     return Scored(selection, models.base, models.starts, models.runs, sets)
 
 

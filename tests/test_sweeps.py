@@ -204,7 +204,8 @@ def test_the_store_has_points_scores_pool_and_the_way_back_to_the_shards(swept):
     assert pool["n_documents"] == sweep.scored.selection.pool.n_documents
     sets = query(store, "SELECT method, n_nan FROM selection_score_set").to_dicts()
     assert sorted(r["method"] for r in sets) == sorted(
-        ["random", "random", "bm25", "perplexity", "gradient"]
+        # Two seeds, and what the warm-up's documents were drawn by.
+        ["random", "random", "random", "bm25", "perplexity", "gradient"]
     )
     run_id = next(c.run.run_id for c in sweep.cells if c.method == "bm25" and c.share == 0.1)
     walked = query(store, f"SELECT node_kind, role FROM lineage_from('{run_id}')").to_dicts()
