@@ -73,7 +73,7 @@ class OnlineSpec:
     settings: Mapping[str, Any]  # of the method
     specialist: str  # digest of the token set that steers, of the domain SPECIALIST
     specialist_tokens: int  # of the batch behind each gradient of the specialist set
-    group_tokens: int = 0  # of each group in an update step, at least; two sequences always
+    group_tokens: int = 0  # of each group in an update step: see OnlineLayout.planned
     alignment: AlignmentWay = "auto"  # to the inner products
     clip_norm: float = 1.0  # of gradients before the inner product; 0: none
     clip_by: str = "training"  # whose norm scales a domain's gradient: 'training' or 'domain'

@@ -103,8 +103,18 @@ def test_the_run_is_as_long_as_asked_and_says_what_it_drew(tiny):
     assert f"updates {updates / drawn:.1%} of tokens" in policy_runs.overhead_text(result)
 
 
-def test_a_run_killed_anywhere_ends_in_the_same_weights_and_the_same_path(tiny, tmp_path):
-    workspace, run = steered(tiny)
+@pytest.mark.parametrize("is_capped_basis", [False, True])
+def test_a_run_killed_anywhere_ends_in_the_same_weights_and_the_same_path(
+    tiny, tmp_path, is_capped_basis
+):
+    said = {}
+    if is_capped_basis:
+        wishes(tiny.parent / "counting", "one two three four".split())
+        e = Workspace.open(tiny).experiment
+        most = 1.1 * 10_000 / sum(build_corpus(Workspace(e)).available_tokens.values())
+        said["constraints"] = dataclasses.replace(e.constraints, max_epochs=most)
+        said["basis"] = {"counting": str(tiny.parent / "counting")}
+    workspace, run = steered(tiny, **said)
     train(workspace.store, run.run_id, say=quiet)
     folder = RunFolder(workspace.store, run.run_id).path
     whole, whole_path = load_file(folder / "model" / "model.safetensors"), path_of(workspace, run)
@@ -126,6 +136,8 @@ def test_a_run_killed_anywhere_ends_in_the_same_weights_and_the_same_path(tiny, 
     kept = json.loads((tmp_path / "kept" / "result.json").read_text())
     assert result["realised_tokens"] == kept["realised_tokens"]
     assert result["final_weights"] == kept["final_weights"]
+    if is_capped_basis:
+        assert min(result["final_weights"].values()) == 0  # a cap was met
 
 
 @pytest.mark.parametrize("way", ["naive", "jvp", "finite_difference"])
