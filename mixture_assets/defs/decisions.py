@@ -6,10 +6,10 @@ Put verbs here that take runs and constraints. Verbs that only read runs are in 
 import dagster as dg
 from pydantic import Field
 
-from mixture_assets import decision_table, next_table
+from mixture_assets import decision_table, next_table, selection_plan
 from mixture_assets.decision_table import DecisionOptions
-from mixture_assets.defs.desk import desk
-from mixture_assets.defs.metadata import Metadata, picture, table
+from mixture_assets.defs.desk import desk, named_file
+from mixture_assets.defs.metadata import Metadata, bullets, picture, table
 from mixture_assets.defs.numbers import Swarm
 from mixture_assets.report.swarm_page import weights_png
 
@@ -92,4 +92,41 @@ def next_(config: Next) -> Metadata:
     }
 
 
-verbs: list[dg.JobDefinition] = [propose_from_runs, next_]
+class SelectPlan(dg.Config):
+    """What `mixture select plan` is told."""
+
+    pool: str = Field(description="Raw text to choose from: a folder or URL.")
+    specialist: str = Field(description="Text of the target: a folder, file or URL.")
+    budget_flops: float = Field(gt=0, description="Selection and training, in all.")
+    train_params: float = Field(
+        default=0.0, ge=0, description="Of the model; 0: of the points, or sized for the budget."
+    )
+    selector_params: list[float] = Field(
+        default=[], description="Sizes of selectors; empty: of the points, or two."
+    )
+    tasks: int = Field(default=1, ge=1, description="Targets that share what can be shared.")
+    points: str = Field(default="", description="What was measured: selection_points.csv.")
+    bytes_per_token: float = Field(default=4.0, gt=0, description="Of the pool.")
+
+
+@desk
+def select_plan(config: SelectPlan) -> Metadata:
+    """What to select by at a budget, how much, and whether at all. As `mixture select plan`."""
+    options = selection_plan.PlanOptions(
+        budget_flops=config.budget_flops,
+        train_params=config.train_params or None,
+        selector_params=tuple(config.selector_params),
+        n_tasks=config.tasks,
+        bytes_per_token=config.bytes_per_token,
+    )
+    points = named_file(config.points) if config.points else None
+    answer = selection_plan.plan_selection(config.pool, config.specialist, options, points=points)
+    return {
+        "verdict": answer["verdict"],
+        "said": bullets(selection_plan.plan_lines(answer)),
+        "plan": table(*selection_plan.plan_table(answer)),
+        "notes": bullets(answer["notes"]),
+    }
+
+
+verbs: list[dg.JobDefinition] = [propose_from_runs, next_, select_plan]

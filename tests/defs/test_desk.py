@@ -136,7 +136,7 @@ def test_every_setting_has_a_description():
             assert field.description, f"{verb.name}: {name}"
         with_settings += [verb.name.removeprefix("desk_")] if fields else []
     expected = {"query", "history", "why", "diff", "gc", "ddo", "laws", "extrapolate"}
-    expected |= {"cluster", "export", "next", "propose_from_runs"}
+    expected |= {"cluster", "export", "next", "propose_from_runs", "select_plan"}
     assert set(with_settings) == expected
 
 
@@ -190,7 +190,8 @@ def test_weights_from_own_runs_are_those_of_the_command(tiny, tmp_path):
 
 
 def test_every_verb_of_the_command_line_that_asks_is_on_the_desk():
-    makes = {"demo", "run", "report", "ui", "refit"}  # assets; `refit` prices on the desk
+    # Assets make what these do; `refit` prices on the desk, and `select` plans there.
+    makes = {"demo", "run", "report", "ui", "refit", "select"}
     names = {name.removeprefix("desk_") for name in JOBS}
     assert set(cli.commands) - makes <= names
 
@@ -221,6 +222,19 @@ def test_clusters_are_made_as_by_the_command(graph, tmp_path):
         [name, f"{made[name]['n_documents']:,}"] for name in sorted(made)
     ]
     assert {p.name for p in (tmp_path / "desk").iterdir() if p.is_dir()} == set(made)
+
+
+def test_a_selection_is_planned_as_by_the_command(graph):
+    raw = graph.experiment.parent / "raw"
+    pool, target = str(raw / "animals"), str(raw / "plants")
+    config = {"pool": pool, "specialist": target, "budget_flops": 1e9, "train_params": 1e4}
+    found = answer("select_plan", graph.experiment, config)
+    options = ("--pool", pool, "--specialist", target, "--budget-flops", "1e9")
+    expected = told("select", "plan", *options, "--train-params", "1e4")
+    assert found["verdict"] == expected["verdict"]
+    methods = {row["method"] for row in expected["rows"]}
+    assert {row[0] for row in cells(found["plan"])[2:]} == methods
+    assert "random" in methods
 
 
 def test_history_has_every_domain_of_the_proposal(graph):
