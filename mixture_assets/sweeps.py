@@ -4,7 +4,7 @@ What the planner says of the pilot is on record before the first run that it spe
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from mixture_assets.core.errors import MixtureError
 from mixture_assets.corpus import Workspace
 from mixture_assets.forecast import Forecast, Outcome, forecast, record_forecast, score_forecast
 from mixture_assets.pools import Selection
-from mixture_assets.selection_page import curves, verdicts, write_page
+from mixture_assets.running import missing_runs
+from mixture_assets.selection.points import Point
+from mixture_assets.selection_page import curves, points_csv, verdicts, write_page
 from mixture_assets.selection_records import record_points
 from mixture_assets.selection_runs import (
     OnSettled,
@@ -25,6 +27,8 @@ from mixture_assets.selection_runs import (
     scored,
     train_sweep,
 )
+from mixture_assets.store.files import atomic_write_text
+from mixture_assets.store.runs import RunFolder
 
 
 @dataclass(frozen=True)
@@ -132,3 +136,54 @@ def summary_json(summary: SweepSummary) -> dict[str, Any]:
         "choices": {f.model: f.choice.to_json() for f in summary.forecasts},
         "favourites": {f.model: f.favourite.to_json() for f in summary.forecasts},
     }
+
+
+def accuracy_points(
+    workspace: Workspace, task: Path, *, limit: int | None = None, say: Say = print
+) -> tuple[dict[str, list[Point]], Path]:
+    """Points of a finished sweep with accuracy on a local task in the place of the judged loss.
+
+    Args:
+        workspace: The experiment; its sweep must be done.
+        task: A task of lm-eval, as `evaluation.tasks` reads it.
+        limit: At most so many questions.
+        say: Told of each model.
+
+    Returns:
+        Points of every model, and the CSV file that `mixture select fit` reads.
+    """
+    from mixture_assets.evaluation.tasks import accuracy  # loads transformers
+
+    sweep = _looked_up(workspace)
+    measured: dict[str, float] = {}
+    found: dict[str, list[Point]] = {}
+    for cell, point in sweep.measured:
+        run_id = cell.run.run_id
+        if run_id not in measured:
+            folder = RunFolder(workspace.store, run_id).model_path
+            rows = {row["metric"]: row for row in accuracy(folder, task, limit=limit)}
+            measured[run_id] = float(rows["acc"]["value"])
+            say(f"  {cell.run.label:<32} accuracy {measured[run_id]:.3f}")
+        found.setdefault(cell.model, []).append(replace(point, performance=measured[run_id]))
+    path = workspace.store / "reports" / workspace.experiment.name / "selection_accuracy.csv"
+    atomic_write_text(path, points_csv(found))
+    return found, path
+
+
+def _looked_up(workspace: Workspace) -> Sweep:
+    """A sweep of which every run is done."""
+    selection = Selection.of(workspace, pipeline.prepare(workspace, say=lambda line: None))
+    runs = selection.base_runs()
+    if missing_runs(workspace, runs):
+        raise MixtureError(
+            f"the sweep of experiment {workspace.experiment.name!r} is not done",
+            hint="`mixture select run` does it",
+        )
+    sweep = plan_sweep(scored(selection, models_of(selection), say=lambda line: None))
+    if not sweep.is_done:
+        n = len(missing_runs(workspace, sweep.planned))
+        raise MixtureError(
+            f"{n} of {len(sweep.planned)} runs of the sweep are not done",
+            hint="`mixture select run` does them",
+        )
+    return sweep

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,9 +24,10 @@ from mixture_assets.selection_runs import decision_of
 from mixture_assets.selection_table import read_points
 from mixture_assets.store.query import query
 from mixture_assets.store.runs import RunFolder, list_runs
-from mixture_assets.sweeps import run_sweep
+from mixture_assets.sweeps import accuracy_points, run_sweep
 from tests.conftest import _WORDS
 
+ROOT = Path(__file__).parents[1]
 SETTINGS = """
 [specialist]
 path = "wishes"
@@ -244,6 +246,27 @@ def test_the_page_has_a_verdict_every_method_and_its_figures(swept):
     assert any(sentence in text for sentence in swept[0].sentences)
     for name in ("selection.png", "selection_overlap.png"):
         assert (swept[0].page.parent / name).read_bytes()[:4] == b"\x89PNG"
+
+
+TASK = ROOT / "examples" / "tasks" / "python_next_line.yaml"
+
+
+@pytest.mark.filterwarnings("ignore:.*longer than the model's context")
+def test_accuracy_can_take_the_place_of_the_loss(swept, tmp_path):
+    pytest.importorskip("lm_eval", reason="the extra `tasks` is not installed")
+    workspace = swept[0].sweep.scored.selection.workspace
+    points, path = accuracy_points(workspace, TASK, limit=4, say=lambda line: None)
+    assert {p.performance for p in points["model"]} <= {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert len(read_points(path)) == 40
+
+
+def test_accuracy_of_a_sweep_that_is_not_done_is_refused(tiny):
+    write_settings(tiny)
+    asked = ["select", "accuracy", "--experiment", str(tiny), "--task", str(TASK)]
+    found = CliRunner().invoke(cli, asked)
+    assert found.exit_code == 1
+    assert "is not done" in found.output
+    assert "mixture select run" in found.output
 
 
 # --- pilot and bad input ----------------------------------------------------------------------

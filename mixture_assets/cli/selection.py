@@ -240,3 +240,32 @@ def _amounts(texts: tuple[str, ...], example: str) -> dict[str, float]:
                 f"{text!r} is no name and amount", hint=f"for example {example}"
             ) from error
     return found
+
+
+@select.command(
+    epilog="Example: mixture select accuracy --task examples/tasks/python_next_line.yaml"
+)
+@experiment_option
+@click.option(
+    "--task", required=True, type=POINTS, help="A multiple-choice task of lm-eval, in YAML."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many questions.")
+@json_option
+def accuracy(experiment: Path, task: Path, limit: int | None, as_json: bool) -> None:
+    """Score every model of a finished sweep on a local task with answers, through lm-eval.
+
+    Writes the points with accuracy as their performance, for `fit`, `frontier` and `plan`.
+    """
+    from mixture_assets.selection_table import frontier_rows, frontier_table
+    from mixture_assets.sweeps import accuracy_points
+
+    points, path = accuracy_points(open_workspace(experiment), task, limit=limit, say=say)
+    if as_json:
+        print_json(
+            {"points": str(path), "frontier": {m: frontier_rows(p) for m, p in points.items()}}
+        )
+        return
+    for model, own in sorted(points.items()):
+        click.echo(f"{model}, by accuracy: what nothing cheaper beats")
+        print_table(*frontier_table(frontier_rows(own)))
+    click.echo(f"points: {path}")
