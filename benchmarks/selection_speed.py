@@ -136,7 +136,8 @@ def jobs(folder, tokenizer):
     )
     lora = Gradient([snapshot_in(folder / "lora", adapted, ALPHA)])
     perplexity = Perplexity(folder / "base")
-    long, short = (documents_of(SCORED, 1, most) for most in (3 * CONTEXT, CONTEXT))
+    long = documents_of(2 * SCORED, 1, 3 * CONTEXT)
+    short = documents_of(SCORED, 1, CONTEXT)
     pool = Held({"pool": long}, tokenizer)
     for selector in (perplexity, full, lora):
         selector.prepare(documents_of(2000, 2, CONTEXT), pool)

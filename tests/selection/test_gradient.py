@@ -79,7 +79,9 @@ def test_projected_scores_are_within_the_projections_error(
 def test_near_copies_of_the_specialist_set_come_first(
     cases, pool, specialist, first_are_planted, tmp_path, kind
 ):
-    selector = selector_of(cases[kind])
+    case = cases[kind]
+    usual = rewritten(case, tmp_path / "usual", numbers={"eps": 1e-8})
+    selector = Gradient([Snapshot(case.base, usual, ALPHA if case.lora else None)])
     found = write_scores(tmp_path / "store", selector, pool, specialist)
     assert first_are_planted(selector, pool)
     share = sum(len(i) for i in ids_of(pool, PLANTED)) / pool.n_tokens
