@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.uncertainty import percentile_interval
+from mixture_assets.selection.curve_draws import UtilityFit
 from mixture_assets.selection.outlook import Outlook
 from mixture_assets.selection.planner import plan
 from mixture_assets.selection.points import Cell, Point, cells
 from mixture_assets.selection.question import Plan, Question, Row
+from mixture_assets.selection_page import at_cost
 from mixture_assets.selection_runs import Sweep
 from mixture_assets.store.records import Rows, read_record, write_record
 from mixture_assets.store.runs import now_text
@@ -39,42 +41,41 @@ class Forecast:
     model: str
     budget_flops: float
     plan: Plan
-    choice: Row  # surely better than random documents, else these; at a share of the sweep
-    favourite: Row  # of the largest expected gain, be it certain or not; likewise
     share: float  # the least beyond the pilot: what goes on record is said of it
     log_ratio: Mapping[str, NDArray[np.float64]]  # method -> draws of log(loss / random's)
 
     @property
     def sentence(self) -> str:
         """For people."""
-        sure, likely = (f"{r.method} at {100 * r.share:g} %" for r in (self.choice, self.favourite))
+        sure, likely = _named(self.plan.choice), _named(self.plan.favourite)
         return f"{self.model}: the pilot's sure choice is {sure}, its favourite {likely}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a forecast chose, beside the best cell that the budget allowed."""
+    """What a forecast chose, beside the best that the budget allowed, by the sweep's curves."""
 
     model: str
     kind: str  # 'sure choice' or 'favourite'
-    choice: Cell
-    best: Cell
-    difference_nats: float  # loss of the choice minus that of the best
-    half: float  # of its 90 % interval
+    chosen: str
+    best: str
+    regret_nats: float  # loss of the choice minus that of the best
+    low: float  # 90 % interval
+    high: float
 
     @property
     def is_within_noise(self) -> bool:
         """Whether the choice may be the best."""
-        return self.difference_nats <= self.half
+        return self.low <= 0
 
     @property
     def sentence(self) -> str:
         """For people."""
         words = "within noise of" if self.is_within_noise else "worse than"
         return (
-            f"{self.model}: the pilot's {self.kind}, {_named(self.choice.point)}, is {words} the "
-            f"best of the sweep for that budget, {_named(self.best.point)}: "
-            f"{self.difference_nats:+.3f} ± {self.half:.3f} nats"
+            f"{self.model}: the pilot's {self.kind}, {self.chosen}, is {words} the best of the "
+            f"sweep for that budget, {self.best}: {self.regret_nats:+.3f} nats (90 % interval "
+            f"{self.low:+.3f} .. {self.high:+.3f})"
         )
 
 
@@ -102,15 +103,9 @@ def forecast(sweep: Sweep, model: str) -> Forecast:
         step_tokens=sweep.scored.selection.training.batch_tokens,
     )
     found = plan(asked, own)
-    measured = [r for r in found.rows if any(math.isclose(r.share, s) for s in spec.shares)]
-    known = [r for r in measured if r.performance is not None and r.basis.startswith("points")]
-    better = [r for r in known if r.beats_random]
-    random = next(r for r in measured if r.method == RANDOM)
     share = min((s for s in spec.shares if s not in spec.pilot_shares), default=0.0)
     ratios = _log_ratios(own, share) if share else {}
-    choice = better[0] if better else random
-    favourite = max(known or [random], key=lambda r: (r.gain or 0.0, r.method))
-    return Forecast(model, asked.budget_flops, found, choice, favourite, share, ratios)
+    return Forecast(model, asked.budget_flops, found, share, ratios)
 
 
 def record_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> None:
@@ -141,18 +136,47 @@ def record_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> None:
         write_record(_store(sweep), "forecast", name, rows)
 
 
-def score_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> list[Outcome]:
-    """Record what was measured of a forecast, and set what it chose beside the best cell."""
+def score_forecast(
+    sweep: Sweep, said: Forecast, sweep_id: str, fits: Mapping[str, UtilityFit]
+) -> list[Outcome]:
+    """Record what was measured of a forecast, and set what it chose beside the best.
+
+    Args:
+        sweep: Every run is done.
+        said: From its pilot.
+        sweep_id: Names the sweep.
+        fits: Curves of this model through all that was measured.
+    """
     own = cells(sweep.points[said.model])
-    allowed = [c for c in own if c.point.total_flops <= said.budget_flops * (1 + 1e-3)]
     for method in said.log_ratio:
         _record_comparison(sweep, said, sweep_id, method, own)
+    budget = sweep.scored.selection.spec.budget_share
+    drawn = {
+        method: at_cost(fit, min(budget, fit.curve.start + 1))
+        for method, fit in fits.items()
+        if fit.curve.start < budget
+    }
+    if not drawn:
+        return []
+    best = max(drawn, key=lambda m: (float(np.median(drawn[m])), m))
     found = []
-    for kind, row in (("sure choice", said.choice), ("favourite", said.favourite)):
-        choice = _cell(own, row.method, row.share)
-        best = max([choice, *allowed], key=lambda c: c.point.performance)
-        found.append(Outcome(said.model, kind, choice, best, *_difference(choice, best)))
+    for kind, row in (("sure choice", said.plan.choice), ("favourite", said.plan.favourite)):
+        if row.method in fits:
+            full = own[0].point.full_flops
+            regret = drawn[best] - at_cost(fits[row.method], row.total_flops / full)
+            regret = np.zeros(1) if _is_same(row, best, fits, budget, full) else regret
+            low, high = percentile_interval(regret.tolist())
+            middle = float(np.median(regret))
+            found.append(Outcome(said.model, kind, _named(row), best, middle, low, high))
     return found
+
+
+def _is_same(
+    row: Row, best: str, fits: Mapping[str, UtilityFit], budget: float, full_flops: float
+) -> bool:
+    """Whether a choice is the best method at the whole budget, so that draws cancel."""
+    most = min(budget, fits[best].curve.start + 1)
+    return row.method == best and math.isclose(row.total_flops / full_flops, most, rel_tol=0.02)
 
 
 def _record_comparison(
@@ -226,8 +250,8 @@ def _cell(own: Sequence[Cell], method: str, share: float) -> Cell:
     )
 
 
-def _named(point: Point) -> str:
-    return f"{point.method} at {100 * (point.share or 0):g} %"
+def _named(row: Row) -> str:
+    return f"{row.method} at {100 * row.share:.3g} %"
 
 
 def _budget(sweep: Sweep, said: Forecast) -> int:

@@ -28,6 +28,7 @@ from mixture_assets.data.shards import shards_at
 from mixture_assets.data.specialist import SpecialistSet
 from mixture_assets.data.subset import build_subset
 from mixture_assets.data.token_store import DomainTokens, load_validation
+from mixture_assets.embeddings import settings_of
 from mixture_assets.methods.baselines import Natural
 from mixture_assets.plans import PlannedRun, problem_of, run_spec
 from mixture_assets.specialist import specialist_set
@@ -59,6 +60,7 @@ class Selection:
                 "the experiment has no table [selection]",
                 hint="examples/selection.toml has one; docs/experiment.md explains it",
             )
+        _check_embedding(workspace)
         specialist = specialist_set(workspace, corpus)
         assert specialist is not None  # a rule of the experiment file
         return cls(workspace, corpus, specialist, _pool(workspace, corpus, specialist))
@@ -79,6 +81,11 @@ class Selection:
     def selector(self) -> str:
         """The model that scores."""
         return self.spec.selector or min(self.models)
+
+    @property
+    def embedding(self) -> str:
+        """The embedding's name; a folder is beside the experiment file where it is there."""
+        return _beside(self.workspace, self.spec.embedding)
 
     @property
     def training(self) -> TrainingSpec:
@@ -188,6 +195,18 @@ class Selection:
         )
         lora = LoraSpec(rank=self.spec.lora_rank) if self.spec.lora_rank else None
         return dataclasses.replace(found, start=StartSpec(model=digest, lora=lora))
+
+
+def _beside(workspace: Workspace, name: str) -> str:
+    kind, colon, where = name.partition(":")
+    return f"{kind}:{workspace.experiment.beside(where)}" if colon else name
+
+
+def _check_embedding(workspace: Workspace) -> None:
+    """A mistake is told before anything is trained."""
+    spec = workspace.experiment.selection
+    if spec is not None and "embedding" in spec.methods:
+        settings_of(_beside(workspace, spec.embedding), store=workspace.store)
 
 
 def one_pass(tokens: DomainTokens, context: int) -> int:

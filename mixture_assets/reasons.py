@@ -101,7 +101,9 @@ def _rows(ask: Ask, sql: str, *values: Any) -> list[Row]:
 def _proposal(ask: Ask, experiment: str, prefix: str) -> Row:
     known = _rows(
         ask,
-        "SELECT * FROM proposal WHERE experiment = ? ORDER BY proposal_id IN "
+        "SELECT * FROM proposal WHERE experiment = ? "
+        "AND proposal_id IN (SELECT proposal_id FROM proposal_weight) "  # not a sweep's forecasts
+        "ORDER BY proposal_id IN "
         "(SELECT proposal_id FROM latest_weights WHERE experiment = ?) DESC, proposal_id",
         *(experiment, experiment),
     )

@@ -1,11 +1,15 @@
 """The score sets of an experiment's selection: each method's selector, and what it cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mixture_assets.core.names import STEERING
 from mixture_assets.data.document_sample import sample_texts
 from mixture_assets.data.validation import validation_path
-from mixture_assets.embeddings import learn
+from mixture_assets.embeddings import learn, settings_of
 from mixture_assets.methods.embedding import Embedding
 from mixture_assets.plans import PlannedRun
 from mixture_assets.pools import Selection, Starts
@@ -100,25 +104,48 @@ def _selector(
 
     assert runs.warmup is not None
     base = store / "models" / starts[selection.selector][0]
-    folders = sorted((RunFolder(store, runs.warmup.run_id).path / "snapshots").iterdir())
+    folder = RunFolder(store, runs.warmup.run_id).path / "snapshots"
+    numbers = range(1, runs.warmup.spec.snapshots + 1)  # a killed write leaves others behind
     return Gradient(
-        [Snapshot(base, folder) for folder in folders],
+        [Snapshot(base, folder / str(k)) for k in numbers],
         dimensions=selection.spec.dimensions,
         training=selection.training,
     )
 
 
+class _LearnedLater:
+    """TF-IDF of a sample of the pool and of what steers: named by these, learned when it is used.
+
+    So scores that are there are found without reading the pool, and learning is in their time.
+    """
+
+    def __init__(self, selection: Selection, pool: Pool) -> None:
+        self._selection, self._pool = selection, pool
+        self._found: Embedding | None = None
+        sources = {"pool": selection.pool.digest, "steering": selection.specialist.steering}
+        self.settings = settings_of("tfidf") | sources | {"documents": _SAMPLE_DOCUMENTS}
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """N x K, float32, of length 1."""
+        if self._found is None:
+            self._found = learn("tfidf", self._sample())
+        return self._found.embed(texts)
+
+    def _sample(self) -> list[str]:
+        texts = (
+            text.decode("utf-8", "replace")
+            for shard in sorted(self._pool.shards)
+            for documents in self._pool.pieces(shard)
+            for text in self._pool.texts(documents)
+        )
+        sample = sample_texts(texts, _SAMPLE_DOCUMENTS, seed=0, chars=_SAMPLE_CHARS)
+        s = self._selection
+        return [*sample.values(), *steering_texts(s.workspace, s.corpus, s.specialist)]
+
+
 def _embedding(selection: Selection, pool: Pool) -> Embedding:
-    """The experiment's embedding; TF-IDF is learned from a sample of the pool and what steers."""
-    name, store = selection.spec.embedding, selection.workspace.store
-    if name != "tfidf":
-        return learn(name, [], store=store)
-    texts = (
-        text.decode("utf-8", "replace")
-        for shard in sorted(pool.shards)
-        for documents in pool.pieces(shard)
-        for text in pool.texts(documents)
-    )
-    sample = sample_texts(texts, _SAMPLE_DOCUMENTS, seed=0, chars=_SAMPLE_CHARS)
-    steering = steering_texts(selection.workspace, selection.corpus, selection.specialist)
-    return learn(name, [*sample.values(), *steering], store=store)
+    """The experiment's embedding."""
+    name = selection.embedding
+    if name == "tfidf":
+        return _LearnedLater(selection, pool)
+    return learn(name, [], store=selection.workspace.store)

@@ -2,15 +2,15 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import flops_text, seconds_text
-from mixture_assets.methods.uncertainty import percentile_interval
 from mixture_assets.report.images import png
 from mixture_assets.report.selection_figures import (
     OverlapFigure,
@@ -20,8 +20,10 @@ from mixture_assets.report.selection_figures import (
     UtilityPoint,
 )
 from mixture_assets.running import result_of
+from mixture_assets.selection.costs import forward_flops
 from mixture_assets.selection.curve_draws import Parameter, UtilityFit
 from mixture_assets.selection.points import Point, cells, fits_of_utility
+from mixture_assets.selection.scores import ScoreSet
 from mixture_assets.selection_points import overlap
 from mixture_assets.selection_runs import Sweep
 from mixture_assets.selection_table import (
@@ -34,6 +36,7 @@ from mixture_assets.store.files import atomic_write_bytes, atomic_write_text
 
 Table = tuple[Sequence[str], list[list[str]]]
 UNIT = "performance: minus the loss on judging documents (nats)"
+RANDOM = "random"
 _Z90 = 1.645
 _CURVE_POINTS = 60
 _PARAMETERS: tuple[Parameter, ...] = ("rate", "zero", "ceiling")
@@ -41,14 +44,15 @@ _PARAMETERS: tuple[Parameter, ...] = ("rate", "zero", "ceiling")
 
 @dataclass(frozen=True)
 class Verdict:
-    """The best that any method does against random documents at the same compute."""
+    """The best method against random documents that may spend the same budget on training."""
 
     model: str
     method: str
-    flops: float  # in all
+    flops: float  # the budget, in all
     gain_nats: float  # performance above random's
-    low: float  # 90 % interval
+    low: float  # 90 % interval over all methods that were compared
     high: float
+    n_methods: int  # that were compared
 
     @property
     def is_supported(self) -> bool:
@@ -58,58 +62,78 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """For people."""
-        found = f"{self.gain_nats:+.3f} nats (90 % interval {self.low:+.3f} .. {self.high:+.3f})"
+        found = (
+            f"{self.gain_nats:+.3f} nats (90 % interval over {self.n_methods} methods "
+            f"{self.low:+.3f} .. {self.high:+.3f})"
+        )
         if self.is_supported:
             return (
                 f"{self.model}: select by {self.method}; at {flops_text(self.flops)} in all it is "
                 f"{found} better than random documents for the same compute"
             )
         return (
-            f"{self.model}: random documents are the honest answer; the best of the others, "
-            f"{self.method}, is {found} from them at {flops_text(self.flops)} in all"
+            f"{self.model}: random documents are the honest answer at {flops_text(self.flops)}; "
+            f"the best of the others, {self.method}, is {found} from them"
         )
 
 
-def curves(points: Mapping[str, Sequence[Point]]) -> dict[str, dict[str, UtilityFit]]:
-    """Model -> method -> curve, where there are shares enough."""
-    found = {}
-    for model, own in points.items():
-        try:
-            found[model] = fits_of_utility(own)
-        except MixtureError:
-            found[model] = {}  # a pilot of two shares has no curve
-    return found
+def curves(
+    points: Mapping[str, Sequence[Point]], *, say: Callable[[str], None] = lambda line: None
+) -> dict[str, dict[str, UtilityFit]]:
+    """Model -> method -> curve, where there are shares enough; told of each that has none."""
+
+    def refuse(method: str, error: MixtureError) -> None:
+        say(f"no curve: {error}")
+
+    return {model: fits_of_utility(own, refuse=refuse) for model, own in points.items()}
 
 
 def verdicts(
-    points: Mapping[str, Sequence[Point]], fits: Mapping[str, Mapping[str, UtilityFit]]
+    points: Mapping[str, Sequence[Point]],
+    fits: Mapping[str, Mapping[str, UtilityFit]],
+    budget_share: float,
 ) -> list[Verdict]:
-    """One for each model with a curve of random documents and of another method."""
+    """One for each model with a curve of random documents and of another method.
+
+    Args:
+        points: Of every model.
+        fits: Of every model, by method.
+        budget_share: The budget, in trainings on the whole pool: named before, because the best
+            of many budgets is better than random by chance.
+    """
     found = []
     for model, own in sorted(points.items()):
         known = fits.get(model, {})
-        if "random" in known:
-            rivals = [
-                v for m in known if m != "random" for v in _against_random(model, own, known, m)
+        rivals = [m for m, f in known.items() if m != RANDOM and f.curve.start < budget_share]
+        if RANDOM in known and rivals:
+            every = [
+                _against_random(model, own, known, m, budget_share, len(rivals)) for m in rivals
             ]
-            if rivals:
-                found.append(max(rivals, key=lambda v: (v.low, v.gain_nats)))
+            found.append(max(every, key=lambda v: (v.low, v.gain_nats)))
     return found
 
 
 def _against_random(
-    model: str, own: Sequence[Point], fits: Mapping[str, UtilityFit], method: str
-) -> list[Verdict]:
-    """At each cost that the method was measured at and random documents reach too."""
+    model: str,
+    own: Sequence[Point],
+    fits: Mapping[str, UtilityFit],
+    method: str,
+    budget: float,
+    n_methods: int,
+) -> Verdict:
+    """At one budget, or with the whole pool where that is less; Bonferroni over methods."""
+    fit = fits[method]
+    gain = at_cost(fit, min(budget, fit.curve.start + 1)) - at_cost(fits[RANDOM], budget)
+    low, high = np.quantile(gain, [0.05 / n_methods, 1 - 0.05 / n_methods])
     full = own[0].full_flops
-    most = max(p.cost for p in own if p.method == "random")
-    costs = sorted({round(c.point.cost, 9) for c in cells(own) if c.point.method == method})
-    found = []
-    for cost in (c for c in costs if c <= most * 1.001):
-        a, b = (fits[m].draws.predict([cost])[:, 0] for m in (method, "random"))
-        low, high = percentile_interval(np.asarray(a - b).tolist())
-        gain = float(np.median(a - b))
-        found.append(Verdict(model, method, cost * full, gain, low, high))
+    return Verdict(
+        model, method, budget * full, float(np.median(gain)), float(low), float(high), n_methods
+    )
+
+
+def at_cost(fit: UtilityFit, cost: float) -> NDArray[np.float64]:
+    """Draws of performance at a cost, in trainings on the whole pool."""
+    found: NDArray[np.float64] = fit.draws.predict([cost])[:, 0]
     return found
 
 
@@ -217,7 +241,8 @@ def write_page(sweep: Sweep, notes: Sequence[str] = ()) -> Path:
     """
     workspace = sweep.scored.selection.workspace
     folder = workspace.store / "reports" / workspace.experiment.name
-    points, fits = sweep.points, curves(sweep.points)
+    points = sweep.points
+    fits = curves(points)
     atomic_write_bytes(folder / "selection.png", png(utility_figure(sweep, fits)))
     atomic_write_bytes(folder / "selection_overlap.png", png(overlap_figure(sweep)))
     atomic_write_text(folder / "selection_points.csv", points_csv(points))
@@ -248,7 +273,7 @@ def _markdown(
         f"{pool.n_leaked:,} documents of the specialist set, {pool.n_held_out:,} held out for "
         f"validation, {pool.n_repeated:,} repeats, {pool.n_beyond:,} beyond pool_tokens.",
         "",
-        *(f"- **{v.sentence}**" for v in verdicts(sweep.points, fits)),
+        *(f"- **{v.sentence}**" for v in _verdicts(sweep, fits)),
         *(f"- {note}" for note in notes),
         "",
         "![Performance against all compute](selection.png)",
@@ -259,6 +284,10 @@ def _markdown(
         lines += ["", f"## {model}", "", *_section(own, fits.get(model, {}))]
     lines += ["", "## Cost of selection", "", *_markdown_table(_score_table(sweep)), ""]
     return "\n".join(lines)
+
+
+def _verdicts(sweep: Sweep, fits: Mapping[str, Mapping[str, UtilityFit]]) -> list[Verdict]:
+    return verdicts(sweep.points, fits, sweep.scored.selection.spec.budget_share)
 
 
 def _section(own: Sequence[Point], fits: Mapping[str, UtilityFit]) -> list[str]:
@@ -288,14 +317,25 @@ def _score_table(sweep: Sweep) -> Table:
                 flops_text(scores.flops),
                 seconds_text(scores.seconds),
                 f"{scores.n_nan:,}",
+                _passes(sweep, scores),
             ]
         )
     for run in sweep.scored.runs.planned:
         result = result_of(sweep.scored.selection.workspace, run)
         if result is not None:
             flops, seconds = flops_text(result["flops_train"]), seconds_text(result["seconds"])
-            rows.append([f"training of {run.label}", "", flops, seconds, ""])
-    return ("method", "documents", "FLOPs", "time", "without a score"), rows
+            rows.append([f"training of {run.label}", "", flops, seconds, "", ""])
+    header = ("method", "documents", "FLOPs", "time", "without a score", "forward passes")
+    return header, rows
+
+
+def _passes(sweep: Sweep, scores: ScoreSet) -> str:
+    """FLOPs of scoring in forward passes of the model over the pool, as counted; '' for none."""
+    sizes = {p.selector_params for own in sweep.points.values() for p in own} - {None}
+    if not scores.flops or not sizes:
+        return ""
+    per_pass = forward_flops(max(n for n in sizes if n is not None), scores.n_tokens)
+    return f"{scores.flops / per_pass:.2f}"
 
 
 def _markdown_table(table: tuple[Sequence[str], Sequence[Sequence[str]]]) -> list[str]:

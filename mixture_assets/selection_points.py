@@ -41,7 +41,8 @@ def measured_cells(
     """
     # Of runs that are done before any cell is: a forecast does not change when cells are added.
     rate = flops_per_second(selection, [*base.values(), *runs.planned])
-    rate = rate or flops_per_second(selection, [c.run for c in cells])
+    pilot = [c.run for c in cells if c.share in selection.spec.pilot_shares]
+    rate = rate or flops_per_second(selection, pilot)
     found = []
     for cell in cells:
         result = result_of(selection.workspace, cell.run)
@@ -71,7 +72,7 @@ def selection_flops(
     runs: SelectorRuns,
     rate: float,
 ) -> float:
-    """What scoring the whole pool cost, what was trained for it included, for one task.
+    """What scoring the whole pool cost for one specialist set, what was trained for it included.
 
     Seconds of a selector that has no matrix products are converted at `rate`, FLOPs per second.
     """
@@ -83,8 +84,7 @@ def selection_flops(
     if run is not None:
         result = result_of(selection.workspace, run)
         cost += result["flops_train"] if result else 0.0
-    # A model tuned on one specialist set serves that set alone.
-    return cost if method == "perplexity" else cost / selection.spec.tasks
+    return cost
 
 
 def flops_per_second(selection: Selection, runs: Sequence[PlannedRun]) -> float:

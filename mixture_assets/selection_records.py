@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from mixture_assets.core.digest import digest
+from mixture_assets.core.names import SELECTED
+from mixture_assets.corpus import Workspace
+from mixture_assets.plans import PlannedRun
 from mixture_assets.pools import Selection
 from mixture_assets.selection.curve_draws import Parameter, UtilityFit
 from mixture_assets.selection.points import Point
@@ -11,14 +14,27 @@ from mixture_assets.selection_points import Cell, ScoreSets
 from mixture_assets.store.records import Rows, write_record
 
 
-def record_scores(selection: Selection, sets: Iterable[ScoreSet]) -> None:
-    """The pool and its score sets, with the edges to what they rest on."""
+def record_scores(
+    selection: Selection, sets: Iterable[ScoreSet], scored_with: Mapping[str, str]
+) -> None:
+    """The pool and its score sets, with the edges to what they rest on.
+
+    Args:
+        selection: What is chosen from.
+        sets: Finished scores.
+        scored_with: Method -> run whose model scores.
+    """
     pool = selection.pool
     every = {s.digest: s for s in sets}
     counts = ("n_documents", "n_tokens", "n_leaked", "n_held_out", "n_repeated", "n_beyond")
     head = {"pool_id": pool.digest, "experiment": selection.workspace.experiment.name}
     edges = [(pool.digest, source, "gathered") for source in pool.sources]
-    edges += [(s, pool.digest, "scored") for s in every]
+    edges += [(name, pool.digest, "scored") for name in every]
+    edges += [
+        (name, scored_with[s.method], "scored_with")
+        for name, s in every.items()
+        if s.method in scored_with
+    ]
     rows: Rows = {
         "selection_pool": [head | {name: getattr(pool, name) for name in counts}],
         "selection_score_set": [_score_row(selection, s) for _, s in sorted(every.items())],
@@ -27,12 +43,29 @@ def record_scores(selection: Selection, sets: Iterable[ScoreSet]) -> None:
     write_record(selection.workspace.store, "selection_scores", digest([head, sorted(every)]), rows)
 
 
+def record_scoring_costs(workspace: Workspace, sweep_id: str, sets: Iterable[ScoreSet]) -> None:
+    """What scoring cost, on the ledger beside the runs: one row for each score set."""
+    rows = [
+        {
+            "decision_id": sweep_id,
+            "run_id": scores.digest,
+            "role": "scoring",
+            "flops": scores.flops,
+            "device_seconds": scores.seconds,
+            "device": scores.device,
+        }
+        for _, scores in sorted({s.digest: s for s in sets}.items())
+    ]
+    write_record(workspace.store, "cost", digest([sweep_id, "scoring"]), {"cost": rows})
+
+
 def record_points(
     selection: Selection,
     sweep_id: str,
     measured: Sequence[tuple[Cell, Point]],
     sets: ScoreSets,
     fits: Mapping[tuple[str, str], UtilityFit],
+    base: Mapping[str, PlannedRun],
 ) -> None:
     """Points of a sweep, the curves through them, and the edges from subsets to scores."""
     points = [_point_row(sweep_id, c, p, sets) for c, p in measured]
@@ -42,8 +75,22 @@ def record_points(
         for token_set in c.run.spec.token_sets.values()
     }
     edges |= {(sweep_id, c.run.run_id, "selection_run") for c, _ in measured}
+    edges |= {
+        (c.run.run_id, base[c.model].run_id, "started_from") for c, _ in measured if c.model in base
+    }
+    subsets = {
+        token_set: {
+            "token_set_id": token_set,
+            "domain": SELECTED,
+            "available_tokens": c.run.spec.budget_tokens,
+            "n_documents": len(c.doc_ids),
+        }
+        for c, _ in measured
+        for token_set in c.run.spec.token_sets.values()
+    }
     rows: dict[str, list[dict[str, object]]] = {
         "selection_point": points,
+        "domain": [row for _, row in sorted(subsets.items())],
         "edge": [{"child": c, "parent": p, "role": role} for c, p, role in sorted(edges)],
         "fit": [],
         "fit_parameter": [],

@@ -16,7 +16,7 @@ from mixture_assets.selection.choose import choose
 from mixture_assets.selection.points import Point
 from mixture_assets.selection.scores import ScoreSet
 from mixture_assets.selection_points import Cell, ScoreSets, measured_cells, untrained
-from mixture_assets.selection_records import record_scores
+from mixture_assets.selection_records import record_scores, record_scoring_costs
 
 Say = Callable[[str], None]
 OnSettled = Callable[[PlannedRun], None]
@@ -117,7 +117,9 @@ def scored(
                 say(f"scored by {method}: {said}, {found.n_nan} without a score")
             sets[method, seed] = found
     order = models.runs.warmup_order
-    record_scores(selection, [*sets.values(), *([order] if order else [])])
+    runs = {"perplexity": models.runs.reference, "gradient": models.runs.warmup}
+    scored_with = {method: run.run_id for method, run in runs.items() if run is not None}
+    record_scores(selection, [*sets.values(), *([order] if order else [])], scored_with)
     return Scored(selection, models.base, models.starts, models.runs, sets)
 
 
@@ -128,9 +130,12 @@ def plan_sweep(scored: Scored) -> Sweep:
     for method in spec.methods:
         for seed in spec.seeds:
             for share in spec.shares:
-                key = (scored.sets[method, seed].digest, share)
+                scores = scored.sets[method, seed]
+                # A third of the perplexities has no order of its own: each seed draws from it.
+                drawn = seed if scores.order == "middle" else 0
+                key = (scores.digest, share, drawn)
                 if key not in subsets:
-                    subsets[key] = _subset(selection, scored.sets[method, seed], share)
+                    subsets[key] = _subset(selection, scores, share, drawn)
                 tokens, doc_ids = subsets[key]
                 for model in sorted(selection.models):
                     label = f"{method} {100 * share:g} % {model} seed {seed}"
@@ -155,6 +160,7 @@ def train_sweep(
     pipeline.record_costs(workspace, name, runs, "finetune")
     pipeline.record_costs(workspace, name, list(sweep.scored.base.values()), "base")
     pipeline.record_costs(workspace, name, sweep.scored.runs.planned, "selector")
+    record_scoring_costs(workspace, name, sweep.scored.sets.values())
 
 
 def decision_of(sweep: Sweep) -> str:
@@ -178,9 +184,9 @@ def _train(
 
 
 def _subset(
-    selection: Selection, scores: ScoreSet, share: float
+    selection: Selection, scores: ScoreSet, share: float, seed: int
 ) -> tuple[DomainTokens, frozenset[str]]:
-    found = choose(scores, share)
+    found = choose(scores, share, seed)
     try:
         tokens = selection.subset(found.doc_ids)
     except MixtureError as error:

@@ -75,38 +75,45 @@ def finish(
 ) -> SweepSummary:
     """Train a planned sweep, forecasts in between, and write down what it came to."""
     train_sweep(sweep, sweep.pilot, say=say, on_settled=on_settled)
-    forecasts = forecasts_of(sweep)
+    forecasts = forecasts_of(sweep, say=say)
     for said in forecasts:
         record_forecast(sweep, said, decision_of(sweep))
         say(said.sentence)
     if not is_pilot:
         train_sweep(sweep, sweep.planned, say=say, on_settled=on_settled)
-    return summed_up(sweep, forecasts)
+    return summed_up(sweep, forecasts, say=say)
 
 
-def forecasts_of(sweep: Sweep) -> list[Forecast]:
+def forecasts_of(sweep: Sweep, *, say: Say = lambda line: None) -> list[Forecast]:
     """Of every model whose pilot says enough; from the pilot alone, so the same at any time."""
     found = []
     for model in sorted(sweep.scored.selection.models):
         try:
             found.append(forecast(sweep, model))
-        except MixtureError:
-            continue  # too few shares for a curve: nothing is predicted
+        except MixtureError as error:
+            say(f"no forecast of {model}: {error}")
     return found
 
 
-def summed_up(sweep: Sweep, forecasts: Sequence[Forecast]) -> SweepSummary:
+def summed_up(
+    sweep: Sweep, forecasts: Sequence[Forecast], *, say: Say = lambda line: None
+) -> SweepSummary:
     """Records, page and sentences of the runs that are done."""
     workspace, sweep_id = sweep.scored.selection.workspace, decision_of(sweep)
     points, is_done = sweep.points, sweep.is_done
-    fits = curves(points)
+    fits = curves(points, say=say)
     flat = {(model, m): fit for model, own in fits.items() for m, fit in own.items()}
-    record_points(sweep.scored.selection, sweep_id, sweep.measured, sweep.scored.sets, flat)
-    outcomes = [o for f in forecasts for o in score_forecast(sweep, f, sweep_id)] if is_done else []
+    record_points(
+        sweep.scored.selection, sweep_id, sweep.measured, sweep.scored.sets, flat, sweep.scored.base
+    )
+    outcomes: list[Outcome] = []
+    for said in forecasts if is_done else ():
+        outcomes += score_forecast(sweep, said, sweep_id, fits[said.model])
     notes = [*(o.sentence for o in outcomes)] or [said.sentence for said in forecasts]
     page = write_page(sweep, notes)
     pipeline.refresh_database(workspace)
-    sentences = [*(v.sentence for v in verdicts(points, fits)), *notes]
+    budget = sweep.scored.selection.spec.budget_share
+    sentences = [*(v.sentence for v in verdicts(points, fits, budget)), *notes]
     return SweepSummary(sweep, sweep_id, forecasts, outcomes, sentences, page)
 
 
@@ -122,19 +129,19 @@ def pool_line(selection: Selection) -> str:
 
 def summary_json(summary: SweepSummary) -> dict[str, Any]:
     """What `mixture select run --json` prints."""
-    points = summary.sweep.points
+    points, budget = summary.sweep.points, summary.sweep.scored.selection.spec.budget_share
     return {
         "sweep_id": summary.sweep_id,
         "page": str(summary.page),
         "sentences": list(summary.sentences),
-        "verdicts": [asdict(v) for v in verdicts(points, curves(points))],
+        "verdicts": [asdict(v) for v in verdicts(points, curves(points), budget)],
         "points": {model: [asdict(p) for p in own] for model, own in sorted(points.items())},
         "fits": {
             model: {method: fit.to_json() for method, fit in own.items()}
             for model, own in curves(points).items()
         },
-        "choices": {f.model: f.choice.to_json() for f in summary.forecasts},
-        "favourites": {f.model: f.favourite.to_json() for f in summary.forecasts},
+        "choices": {f.model: f.plan.choice.to_json() for f in summary.forecasts},
+        "favourites": {f.model: f.plan.favourite.to_json() for f in summary.forecasts},
     }
 
 

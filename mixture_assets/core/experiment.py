@@ -149,7 +149,6 @@ class SelectionSpec:
     reference_epochs: int = 25  # of the selector over the documents that steer: perplexity
     warmup_share: float = 0.05  # of the pool, at random: gradient
     warmup_epochs: int = 4  # each leaves a snapshot
-    tasks: int = 1  # that one scoring of the pool serves
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -157,7 +157,6 @@ def _selection_rules(e: "Experiment") -> Iterator[Rule]:
     yield 1 <= s.reference_epochs <= 1000, "selection: reference_epochs", "from 1 to 1000"
     yield 1 <= s.warmup_epochs <= 100, "selection: warmup_epochs", "from 1 to 100"
     yield 0 < s.warmup_share <= 1, "selection: warmup_share", "> 0 and <= 1"
-    yield 1 <= s.tasks <= 10**6, "selection: tasks", "from 1 to a million"
     for name, model in s.models.items():
         batch = s.batch_tokens or e.training.batch_tokens
         yield from _model_rules(model, f"selection: models: {name}", batch)

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from mixture_assets.defs import data, evaluation, mixtures, proxies, training
+from mixture_assets.defs import data, evaluation, mixtures, proxies, selection, training
 
 Asset = dg.AssetsDefinition | dg.AssetSpec
 
@@ -37,20 +37,11 @@ _REFITTED = (
 # What works on the corpus as it was fixed last. It is not fixed anew under somebody's feet: what
 # lands while proxy runs train is tokenized at once, and belongs to the next plan.
 _USERS = (*_REFITTED, training.full_run, evaluation.evaluation)
-IN_USE = functools.reduce(
-    operator.or_,
-    (
-        dg.AutomationCondition.asset_matches(a.key, dg.AutomationCondition.in_progress())
-        for a in _USERS
-    ),
-).with_label("corpus_in_use")
 
 _CONDITIONS: dict[dg.AssetKey, dg.AutomationCondition[Any]] = {
     a.key: WHEN_READY for a in (*_PREPARED, *_REFITTED)
-} | {
-    data.tokenizer.key: ONCE,
-    data.validation_set.key: WHEN_READY & ~IN_USE,
 }
+_CONDITIONS[data.tokenizer.key] = ONCE
 
 prepare = dg.AutomationConditionSensorDefinition(
     "prepare",
@@ -73,9 +64,22 @@ refit = dg.AutomationConditionSensorDefinition(
 
 def automated(assets: Sequence[Asset]) -> list[Asset]:
     """The same assets, each with the condition that makes it without a click."""
+    keys = {asset.key for asset in assets if isinstance(asset, dg.AssetsDefinition)}
+    users = [a for a in (*_USERS, *selection.assets) if a.key in keys]
+    conditions: dict[dg.AssetKey, dg.AutomationCondition[Any]] = {
+        **_CONDITIONS,
+        data.validation_set.key: WHEN_READY & ~_in_use(users),
+    }
     return list(
         dg.map_asset_specs(
-            lambda spec: spec.replace_attributes(automation_condition=_CONDITIONS.get(spec.key)),
+            lambda spec: spec.replace_attributes(automation_condition=conditions.get(spec.key)),
             assets,
         )
     )
+
+
+def _in_use(users: Sequence[dg.AssetsDefinition]) -> dg.AutomationCondition[Any]:
+    """Whether any of these assets is being made."""
+    in_progress = dg.AutomationCondition.in_progress()
+    each = (dg.AutomationCondition.asset_matches(a.key, in_progress) for a in users)
+    return functools.reduce(operator.or_, each).with_label("corpus_in_use")

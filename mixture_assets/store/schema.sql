@@ -280,7 +280,7 @@ CREATE TABLE selection_point (  -- one subset, trained on and judged
     run_id VARCHAR,
     score_set_id VARCHAR,
     n_documents BIGINT,
-    selection_flops DOUBLE,     -- selectors' training and scoring, over tasks
+    selection_flops DOUBLE,     -- selectors' training and scoring, for one specialist set
     total_flops DOUBLE,         -- with training on the subset
     full_flops DOUBLE,          -- training this model on the whole pool once
     judged_loss_nats DOUBLE,

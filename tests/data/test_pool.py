@@ -163,6 +163,24 @@ def test_a_subset_is_named_by_its_documents_alone(sources, tmp_path):
     assert json.loads(manifest.read_text())["n_documents"] == 3
 
 
+def test_the_stream_is_the_same_whatever_pool_the_documents_came_from(sources, tmp_path):
+    chosen = [doc_id(n) for n in ("a3", "b7", "a29", "b0", "a11")]
+    streams = []
+    for store, kept in ((tmp_path / "x", sources), (tmp_path / "y", sources)):
+        leaked = frozenset([doc_id("a1")]) if store.name == "y" else frozenset()
+        pool = build_pool(kept, store=store, tokenizer="t", leaked=leaked)
+        made = build_subset(
+            chosen, pool.paths(store), store=store, tokenizer="t", eos_id=EOS, context=4
+        )
+        streams.append(made.windows(store)[0])
+    assert (streams[0] == streams[1]).all()
+    by_hash = sorted(chosen)
+    assert (
+        streams[0][0]
+        == ids_of(next(n for n in ("a3", "b7", "a29", "b0", "a11") if doc_id(n) == by_hash[0]))[0]
+    )
+
+
 def test_a_document_that_the_pool_has_not_is_named_in_number(sources, tmp_path):
     with pytest.raises(MixtureError, match="1 of 2 chosen documents are not in the pool"):
         subset([doc_id("a3"), doc_id("elsewhere")], sources, tmp_path)
