@@ -265,7 +265,7 @@ def test_what_a_sweep_rests_on_is_no_garbage_and_the_rest_is(swept, tmp_path):
     store = tmp_path / "store"
     assert find_garbage(store, older_than_days=0) == []
     shutil.rmtree(store / "records" / "selection_scores")
-    assert {g.kind for g in find_garbage(store, older_than_days=0)} == {"pool", "scores", "tokens"}
+    assert {g.kind for g in find_garbage(store, older_than_days=0)} == {"pool", "scores"}
 
 
 def test_the_page_has_a_verdict_every_method_and_its_figures(swept):
