@@ -275,7 +275,8 @@ def _pool_note(points: Sequence[Point], question: Question) -> list[str]:
         return []
     return [
         f"the points are of a pool of about {tokens_text(tokens)} tokens, this one has "
-        f"{tokens_text(question.pool_tokens)}: prices are those of the points"
+        f"{tokens_text(question.pool_tokens)}: what a share teaches is taken to be the same, and "
+        "selection to cost in proportion to the pool"
     ]
 
 

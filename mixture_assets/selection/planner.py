@@ -29,7 +29,6 @@ from mixture_assets.selection.costs import (
     less_as_measured,
     lexical_cost,
     perplexity_cost,
-    train_flops,
 )
 from mixture_assets.selection.outlook import RANDOM, Learning, Outlook
 from mixture_assets.selection.points import Point
@@ -48,8 +47,8 @@ def plan(question: Question, points: Sequence[Point] = (), *, seed: int = 0) -> 
 
     Args:
         question: What is to be planned.
-        points: Of models as large as the one to be trained, on this pool; they replace priors
-            and prices.
+        points: Of models as large as the one to be trained, on this pool or one like it; they
+            replace priors, and what selection cost is taken in multiples of their own C_full.
         seed: The same seed gives the same intervals.
     """
     apart = {*SEARCHES, *(search.name for search in question.searches)}
@@ -58,7 +57,7 @@ def plan(question: Question, points: Sequence[Point] = (), *, seed: int = 0) -> 
     rows, notes = [random], list(desk.outlook.notes)
     for method, size in desk.entries():
         cost = desk.selection(method, size)
-        if cost + desk.step_flops > question.budget_flops:
+        if cost + question.step_flops > question.budget_flops:
             notes.append(
                 f"{_named(method, size)} is beyond the budget: selection alone takes "
                 f"{flops_text(cost)}"
@@ -87,10 +86,7 @@ class _Desk:
         self.question = question
         self.outlook = outlook
         self.points = points
-        full = [p.full_flops for p in points]
-        nominal = train_flops(question.train_params, question.pool_tokens)
-        self.full_flops = float(np.median(full)) if full else nominal
-        self.step_flops = self.full_flops * min(1, question.step_tokens / question.pool_tokens)
+        self.full_flops = question.pool_flops
         self.random_share = min(1.0, question.budget_flops / self.full_flops)
         learning = outlook.learning(RANDOM)
         assert learning is not None  # there is a prior
@@ -109,10 +105,10 @@ class _Desk:
         return sorted(found, key=lambda entry: (entry[0], entry[1] or 0.0))
 
     def selection(self, method: str, size: float | None) -> float:
-        """FLOPs of selection for one task: as measured where that is known."""
+        """FLOPs of selection for one task: as measured, in proportion to the pool, if known."""
         cost = self._price(method, size)
         known = [
-            p.start * p.full_flops
+            p.start * self.full_flops
             for p in self.points
             if p.method == method
             and (size is None or _near(p.selector_params, size))

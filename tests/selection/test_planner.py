@@ -52,6 +52,9 @@ def sweep(noise=0.02, methods=TRUTH, shares=SHARES, seeds=3, seed=0):
     ]
 
 
+PILOT = sweep(seeds=1)
+
+
 def best_of_the_truth(budget):
     """Brute force over every method and a fine grid of shares."""
     return max(
@@ -183,6 +186,31 @@ def test_no_row_is_beyond_the_budget_and_costs_add_up(budget, n_tasks):
     assert found.choice in found.rows
 
 
+@settings(max_examples=15)
+@given(st.floats(1e-3, 1e3), st.floats(0.01, 4))
+def test_points_of_a_pool_of_any_size_are_scaled_to_this_one(ratio, budget):
+    """A pool `ratio` times as large: the same shares, and as many times the price."""
+    own = plan(ask(budget * FULL, selector_params=(N,)), PILOT)
+    scaled = {"pool_tokens": ratio * T, "step_tokens": 2048 * ratio, "selector_params": (N,)}
+    found = plan(ask(budget * ratio * FULL, **scaled), PILOT)
+    assert [r.method for r in found.rows] == [r.method for r in own.rows]
+    for row, twin in zip(found.rows, own.rows, strict=True):
+        assert row.selection_flops + 6 * N * row.tokens <= budget * ratio * FULL * (1 + 1e-9)
+        assert row.share == pytest.approx(twin.share)
+        assert row.selection_flops == pytest.approx(ratio * twin.selection_flops)
+
+
+def test_what_training_on_the_pool_costs_is_as_measured_where_that_is_known():
+    question = ask(0.5 * FULL, selector_params=(N,), full_flops=1.25 * FULL)
+    random = next(r for r in plan(question, PILOT).rows if r.method == "random")
+    assert random.share == pytest.approx(0.4)
+    assert random.training_flops == pytest.approx(0.5 * FULL)
+    perplexity = next(r for r in plan(question, PILOT).rows if r.method == "perplexity")
+    assert perplexity.selection_flops == pytest.approx(1.25 / 3 * FULL)
+    with pytest.raises(MixtureError, match="below one training step"):
+        ask(6 * N * 2048 * 1.1, full_flops=1.25 * FULL)
+
+
 def test_every_method_is_in_the_table_or_named_beside_it():
     found = plan(ask(0.01 * FULL))
     shown = {(r.method, r.selector_params) for r in found.rows}
@@ -272,6 +300,7 @@ def test_the_order_of_points_changes_nothing():
         ({"budget": 1e9}, "a budget of 1 GFLOP is below one training step"),
         ({"budget": float("nan")}, "budget_flops must be above 0"),
         ({"pool_tokens": 0}, "the pool has no token"),
+        ({"full_flops": 0.0}, "full_flops must be above 0, got 0"),
         ({"train_params": -1}, "train_params must be above 0"),
         ({"selector_params": (0.0,)}, "selector_params 0 must be above 0"),
         ({"shares": (25.0,)}, "a share must lie between 0 and 1, got 25"),
