@@ -91,6 +91,7 @@ class Row:
     gain: float | None = None  # over random selection that spends the whole budget
     gain_low: float | None = None
     gain_high: float | None = None
+    is_sure: bool = False  # whether it beats random although the best of several was looked for
     basis: str = ""
     notes: tuple[str, ...] = ()
 
@@ -101,7 +102,7 @@ class Row:
 
     @property
     def beats_random(self) -> bool:
-        """Whether the interval of the gain lies above 0."""
+        """Whether the interval of the gain, looked at alone, lies above 0; see `is_sure`."""
         return self.gain_low is not None and self.gain_low > 0
 
     def to_json(self) -> dict[str, Any]:
