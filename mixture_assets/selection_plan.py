@@ -12,9 +12,10 @@ from mixture_assets.core.units import flops_text, tokens_text
 from mixture_assets.data.document_sample import content_hash
 from mixture_assets.data.readers import document_lists
 from mixture_assets.data.shards import file_system, shards_at
+from mixture_assets.selection.carried import carried
 from mixture_assets.selection.costs import TRAINING
 from mixture_assets.selection.planner import METHODS, WITH_SELECTOR, plan
-from mixture_assets.selection.points import Point, carried
+from mixture_assets.selection.points import Point
 from mixture_assets.selection.question import Plan, Question
 from mixture_assets.selection.search_prices import SearchPrice, published_prices
 from mixture_assets.selection_table import read_points
@@ -274,7 +275,8 @@ def _pool_note(points: Sequence[Point], question: Question) -> list[str]:
         return []
     return [
         f"the points are of a pool of about {tokens_text(tokens)} tokens, this one has "
-        f"{tokens_text(question.pool_tokens)}: prices are those of the points"
+        f"{tokens_text(question.pool_tokens)}: what a share teaches is taken to be the same, and "
+        "selection to cost in proportion to the pool"
     ]
 
 

@@ -117,7 +117,7 @@ def test_points_replace_priors(ask, tmp_path):
     answer = ask("--points", path, budget=0.2 * 6e6 * TOKENS)  # a fifth of the pool
     assert answer["question"]["train_params"] == 1e6
     assert answer["choice"]["method"] == "bm25"
-    assert answer["choice"]["share"] == pytest.approx(0.2)
+    assert answer["choice"]["share"] == pytest.approx(0.2, rel=0.01)
     assert answer["choice"]["basis"] == "points"
     truth = -2 - 2 * np.exp(-8 * 0.2)
     assert answer["choice"]["performance"] == pytest.approx(truth, abs=0.03)
@@ -130,7 +130,7 @@ def test_points_of_another_size_speak_with_their_shares(ask, tmp_path):
     path = points_file(tmp_path / "points.csv", {"Random": 2.0, "BM25": 8.0})
     answer = ask("--points", path, "--train-params", 1e7, budget=0.2 * 6e7 * TOKENS)
     assert answer["choice"]["method"] == "bm25"
-    assert answer["choice"]["share"] == pytest.approx(0.2)
+    assert answer["choice"]["share"] == pytest.approx(0.2, rel=0.01)
     assert "performances are of models of 1e+06 parameters" in answer["notes"]
 
 
@@ -141,7 +141,7 @@ def test_selection_costs_what_it_cost_whatever_is_trained(ask, tmp_path):
     large = ask("--points", path, "--train-params", 1e7, budget=3e7 * TOKENS)
     for answer in (small, large):
         row = next(r for r in answer["rows"] if r["method"] == "other")
-        assert row["selection_flops"] == pytest.approx(0.2 * 6e6 * TOKENS)
+        assert row["selection_flops"] == pytest.approx(0.2 * 6e6 * TOKENS, rel=0.01)
 
 
 def test_points_of_another_pool_are_seen(ask, tmp_path, pool):
@@ -149,6 +149,18 @@ def test_points_of_another_pool_are_seen(ask, tmp_path, pool):
     assert not any("of a pool of about" in note for note in ask("--points", path)["notes"])
     notes = ask("--points", path, "--bytes-per-token", 0.4)["notes"]
     assert any("the points are of a pool of about 50k tokens" in note for note in notes)
+
+
+@pytest.mark.parametrize("bytes_per_token", [0.1, 4.0, 160.0])
+def test_points_of_another_pool_never_lead_beyond_the_budget(ask, tmp_path, bytes_per_token):
+    path = points_file(tmp_path / "points.csv", {"Random": 2.0, "other": 8.0}, start=0.2)
+    answer = ask("--points", path, "--bytes-per-token", bytes_per_token, budget=5e10)
+    full = 6e6 * answer["question"]["pool_tokens"]
+    assert answer["rows"]
+    for row in answer["rows"]:
+        assert row["selection_flops"] + 6e6 * row["tokens"] <= 5e10 * (1 + 1e-9)
+        if row["method"] == "other":
+            assert row["selection_flops"] == pytest.approx(0.2 * full)
 
 
 def test_points_of_several_sizes_ask_which_one_is_meant(pool, target, tmp_path):

@@ -10,11 +10,12 @@ Shapes:
 
 Differs from the source:
     Every entry is compared with random selection that may spend the same budget on training, and
-    random selection is the answer unless an interval lies above it. Searches for a mixture stand
+    random selection is the answer unless one surely beats it: the best of m entries is looked for,
+    so the lower end of its gain is taken at 0.05 / m (Bonferroni). Searches for a mixture stand
     in the same table; without a record nothing is predicted of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +30,6 @@ from mixture_assets.selection.costs import (
     less_as_measured,
     lexical_cost,
     perplexity_cost,
-    train_flops,
 )
 from mixture_assets.selection.outlook import RANDOM, Learning, Outlook
 from mixture_assets.selection.points import Point
@@ -41,6 +41,7 @@ METHODS = (RANDOM, "bm25", "embedding", "perplexity", "gradient")
 WITH_SELECTOR = ("perplexity", "gradient")  # methods that run a language model over the pool
 _TUNING_EPOCHS = 25  # of the perplexity selector on the specialist set, in the source's code
 _SAME = 0.01
+_ERROR = 0.05  # chance that something is called better than random where nothing is
 
 
 def plan(question: Question, points: Sequence[Point] = (), *, seed: int = 0) -> Plan:
@@ -48,29 +49,32 @@ def plan(question: Question, points: Sequence[Point] = (), *, seed: int = 0) -> 
 
     Args:
         question: What is to be planned.
-        points: Of models as large as the one to be trained, on this pool; they replace priors
-            and prices.
+        points: Of models as large as the one to be trained, on this pool or one like it; they
+            replace priors, and what selection cost is taken in multiples of their own C_full.
         seed: The same seed gives the same intervals.
     """
     apart = {*SEARCHES, *(search.name for search in question.searches)}
     desk = _Desk(question, Outlook.of(points, apart=apart, seed=seed), points)
     random = desk.random_row()
     rows, notes = [random], list(desk.outlook.notes)
+    affordable = {}
     for method, size in desk.entries():
         cost = desk.selection(method, size)
-        if cost + desk.step_flops > question.budget_flops:
+        if cost + question.step_flops > question.budget_flops:
             notes.append(
                 f"{_named(method, size)} is beyond the budget: selection alone takes "
                 f"{flops_text(cost)}"
             )
             continue
+        affordable[method, size] = cost
+    desk.count(affordable)
+    for (method, size), cost in affordable.items():
         rows.extend(desk.rows(method, size, cost))
     rows.extend(desk.search_row(search) for search in question.searches)
     unpriced = {p.method for p in points} & apart - {s.name for s in question.searches}
     notes.extend(f"{name!r} has points and no price, and is left out" for name in sorted(unpriced))
     ranked = sorted(rows, key=_rank)
-    better = [row for row in ranked if row.beats_random]
-    choice = better[0] if better else random
+    choice = next((row for row in ranked if row.is_sure), random)
     return Plan(
         rows=ranked,
         choice=choice,
@@ -87,14 +91,18 @@ class _Desk:
         self.question = question
         self.outlook = outlook
         self.points = points
-        full = [p.full_flops for p in points]
-        nominal = train_flops(question.train_params, question.pool_tokens)
-        self.full_flops = float(np.median(full)) if full else nominal
-        self.step_flops = self.full_flops * min(1, question.step_tokens / question.pool_tokens)
+        self.full_flops = question.pool_flops
         self.random_share = min(1.0, question.budget_flops / self.full_flops)
         learning = outlook.learning(RANDOM)
         assert learning is not None  # there is a prior
         self.random = learning
+        self.n_compared = 1
+
+    def count(self, entries: Iterable[tuple[str, float | None]]) -> None:
+        """How many have a known gain: the best of so many is looked for."""
+        known = [entry for entry in entries if self.outlook.learning(*entry) is not None]
+        searches = [s for s in self.question.searches if self.outlook.gain(s.name) is not None]
+        self.n_compared = max(1, len(known) + len(searches))
 
     def entries(self) -> list[tuple[str, float | None]]:
         """Methods and selectors beside random: the known ones, and those of points."""
@@ -109,10 +117,10 @@ class _Desk:
         return sorted(found, key=lambda entry: (entry[0], entry[1] or 0.0))
 
     def selection(self, method: str, size: float | None) -> float:
-        """FLOPs of selection for one task: as measured where that is known."""
+        """FLOPs of selection for one task: as measured, in proportion to the pool, if known."""
         cost = self._price(method, size)
         known = [
-            p.start * p.full_flops
+            p.start * self.full_flops
             for p in self.points
             if p.method == method
             and (size is None or _near(p.selector_params, size))
@@ -203,6 +211,7 @@ class _Desk:
             gain=float(np.median(gain)),
             gain_low=gain_low,
             gain_high=gain_high,
+            is_sure=bool(np.quantile(gain, _ERROR / self.n_compared) > 0),
         )
 
 
@@ -232,7 +241,8 @@ def _verdict(ranked: Sequence[Row], choice: Row, question: Question, desk: _Desk
     if choice.method != RANDOM:
         return (
             f"{_named(choice.method, choice.selector_params)} on {100 * choice.share:.3g} % of the "
-            f"pool: {_gain_text(choice)} over random selection at {budget}, in {desk.outlook.unit}"
+            f"pool: {_gain_text(choice)} over random selection at {budget}, in "
+            f"{desk.outlook.unit}; sure {_compared(desk.n_compared)}"
         )
     if question.budget_flops >= desk.full_flops:
         return (
@@ -240,14 +250,18 @@ def _verdict(ranked: Sequence[Row], choice: Row, question: Question, desk: _Desk
             "better"
         )
     verdict = (
-        f"random is the honest answer at {budget}: no method's 90 % interval of the gain over "
-        "random selection lies above 0"
+        f"random is the honest answer at {budget}: no gain over random selection is sure "
+        f"{_compared(desk.n_compared)}"
     )
     first = ranked[0]
     if first.method == RANDOM or first.performance is None:
         return verdict
     nearest = _named(first.method, first.selector_params)
     return f"{verdict}; the most promising is {nearest}, {_gain_text(first)}"
+
+
+def _compared(n: int) -> str:
+    return f"over all {n} methods compared" if n > 1 else "of the one method compared"
 
 
 def _gain_text(row: Row) -> str:

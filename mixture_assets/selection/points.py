@@ -95,32 +95,6 @@ def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
     return {method: found[method] for method in sorted(found)}
 
 
-def carried(points: Sequence[Point], train_params: float) -> list[Point]:
-    """Points as if a model of another size had been trained: the same shares at its price.
-
-    Performances stay those of the model that was trained, and selection costs what it cost.
-    """
-    found = []
-    for p in points:
-        if p.train_params is None:
-            raise MixtureError(
-                f"a point of {p.method!r} does not say how large its model is",
-                hint="add the column train_params",
-            )
-        full, selection = p.full_flops * train_params / p.train_params, p.start * p.full_flops
-        found.append(
-            replace(
-                p,
-                total_flops=selection + p.trained_share * full,
-                full_flops=full,
-                share=p.trained_share,
-                selection_flops=selection,
-                train_params=train_params,
-            )
-        )
-    return found
-
-
 def fits_as_published(points: Sequence[Point]) -> dict[str, UtilityCurve]:
     """Each method's curve as the authors fitted theirs; see `utility.fit_as_published`.
 
@@ -128,7 +102,7 @@ def fits_as_published(points: Sequence[Point]) -> dict[str, UtilityCurve]:
     """
     best = max((point.performance for point in points), default=math.nan)
     fits = {}
-    for method, own in by_method(points).items():
+    for method, own in by_method(at_one_cost(points)).items():
         ceilings = sorted({point.ceiling for point in own if point.ceiling is not None})
         if len(ceilings) > 1:
             raise MixtureError(
@@ -153,9 +127,9 @@ def fits_of_utility(
 ) -> dict[str, UtilityFit]:
     """Each method's curve with all parameters free, and what else its points allow.
 
-    What a seed does to all its points alike is taken out first (see `methods.blocks`). Noise is
-    taken to be alike in all methods, so the repeats of one tell the noise of the others. Draws
-    of different methods are independent.
+    What a seed does to all its points alike is taken out first (see `methods.blocks`), and seeds
+    of one share cost their mean. Noise is taken to be alike in all methods, so the repeats of one
+    tell the noise of the others. Draws of different methods are independent.
 
     Args:
         points: Of any number of methods.
@@ -164,7 +138,7 @@ def fits_of_utility(
         refuse: Told of each method with too few shares, which is then left out; without it,
             that is an error.
     """
-    level = without_seeds(points)[0]
+    level = at_one_cost(without_seeds(points)[0])
     fits = {}
     for method, own in by_method(level).items():
         others = [p for p in level if p.method != method]
@@ -219,6 +193,19 @@ def without_seeds(points: Sequence[Point]) -> tuple[list[Point], float | None]:
         replace(p, performance=p.performance - blocks.effect.get(p.seed, 0.0)) for p in ordered
     ]
     return level, blocks.noise_sd
+
+
+def at_one_cost(points: Sequence[Point]) -> list[Point]:
+    """Points of one cell at the mean of their costs, where they have a share.
+
+    Random subsets of two seeds differ by a document or more: they are one share all the same.
+    """
+    groups = _grouped(points)
+    cost = {cell: math.fsum(p.cost for p in own) / len(own) for cell, own in groups.items()}
+    return [
+        p if p.share is None else replace(p, total_flops=cost[p.cell] * p.full_flops)
+        for p in points
+    ]
 
 
 def _grouped(points: Sequence[Point]) -> dict[tuple[object, ...], list[Point]]:

@@ -20,6 +20,7 @@ class Question:
     budget_flops: float  # selection and training
     pool_tokens: float
     train_params: float
+    full_flops: float | None = None  # training on this pool once, where that is measured
     selector_params: tuple[float, ...]  # sizes to choose from
     specialist_tokens: float = 0.0
     n_tasks: int = 1  # that share what can be shared
@@ -33,7 +34,9 @@ class Question:
     def __post_init__(self) -> None:
         if self.pool_tokens <= 0:
             raise MixtureError("the pool has no token", hint="name a folder with documents")
-        for name in ("budget_flops", "train_params", "step_tokens", *self._selectors()):
+        measured = () if self.full_flops is None else ("full_flops",)
+        needed = ("budget_flops", "train_params", "step_tokens", *measured, *self._selectors())
+        for name in needed:
             if not 0 < self._value(name) < float("inf"):
                 raise MixtureError(f"{name} must be above 0, got {self._value(name):g}")
         for share in self.shares:
@@ -44,14 +47,25 @@ class Question:
             raise MixtureError(
                 f"{shortlist(unknown)} has no price in seconds", hint=f"only {' and '.join(ON_CPU)}"
             )
-        step = train_flops(self.train_params, min(self.step_tokens, self.pool_tokens))
-        if self.budget_flops < step:
+        if self.budget_flops < self.step_flops:
             raise MixtureError(
                 f"a budget of {flops_text(self.budget_flops)} is below one training step, which "
-                f"takes {flops_text(step)}",
+                f"takes {flops_text(self.step_flops)}",
                 hint=f"{self.step_tokens:g} tokens a step, {self.train_params:.3g} parameters: "
                 "train a smaller model or allow more",
             )
+
+    @property
+    def pool_flops(self) -> float:
+        """Training on this pool once: as measured, or 6 N T."""
+        if self.full_flops is not None:
+            return self.full_flops
+        return train_flops(self.train_params, self.pool_tokens)
+
+    @property
+    def step_flops(self) -> float:
+        """One training step."""
+        return self.pool_flops * min(1.0, self.step_tokens / self.pool_tokens)
 
     def _selectors(self) -> list[str]:
         return [f"selector_params {i}" for i in range(len(self.selector_params))]
@@ -77,6 +91,7 @@ class Row:
     gain: float | None = None  # over random selection that spends the whole budget
     gain_low: float | None = None
     gain_high: float | None = None
+    is_sure: bool = False  # whether it beats random although the best of several was looked for
     basis: str = ""
     notes: tuple[str, ...] = ()
 
@@ -87,7 +102,7 @@ class Row:
 
     @property
     def beats_random(self) -> bool:
-        """Whether the interval of the gain lies above 0."""
+        """Whether the interval of the gain, looked at alone, lies above 0; see `is_sure`."""
         return self.gain_low is not None and self.gain_low > 0
 
     def to_json(self) -> dict[str, Any]:

@@ -52,6 +52,9 @@ def sweep(noise=0.02, methods=TRUTH, shares=SHARES, seeds=3, seed=0):
     ]
 
 
+PILOT = sweep(seeds=1)
+
+
 def best_of_the_truth(budget):
     """Brute force over every method and a fine grid of shares."""
     return max(
@@ -104,6 +107,47 @@ def test_random_is_the_honest_answer_where_nothing_is_better():
     assert found.choice.method == "random"
     assert found.choice.gain == 0
     assert "random is the honest answer" in found.verdict
+
+
+def alike(seed, names):
+    """Points of methods that all do what random does, up to 10 % of the pool."""
+    rng = np.random.default_rng(seed)
+    return [
+        Point(
+            method=method,
+            share=share,
+            total_flops=share * FULL,
+            full_flops=FULL,
+            performance=TRUTH["random"][0].value(share) + 0.02 * float(rng.standard_normal()),
+            seed=str(k),
+        )
+        for method in ("random", *names)
+        for share in (0.02, 0.05, 0.1, 0.6)
+        for k in range(2)
+    ]
+
+
+def test_the_best_of_many_is_not_sure_because_it_is_the_best():
+    """Eight methods that teach nothing: one of them lies above 0 in far more than 5 % of sweeps."""
+    names = ["bm25", "embedding", *"abcdef"]
+    found = [
+        plan(ask(0.2 * FULL, selector_params=(), shares=(0.05, 0.1)), alike(seed, names))
+        for seed in range(16)
+    ]
+    alone = [any(row.beats_random for row in p.rows) for p in found]
+    sure = [any(row.is_sure for row in p.rows) for p in found]
+    assert np.mean(alone) > 0.1
+    assert not any(sure)
+    assert {p.choice.method for p in found} == {"random"}
+    assert all("sure over all 8 methods compared" in p.verdict for p in found)
+
+
+def test_a_clear_gain_is_sure_over_all_methods():
+    found = plan(ask(0.2 * FULL, selector_params=(N,)), sweep())
+    assert found.choice.is_sure
+    assert found.choice.to_json()["is_sure"] is True
+    assert found.verdict.endswith("sure over all 2 methods compared")  # others cost too much
+    assert not next(r for r in found.rows if r.method == "random").is_sure
 
 
 PUBLISHED = {"Random": "random", "BM25": "bm25", "Embed": "embedding"}
@@ -181,6 +225,31 @@ def test_no_row_is_beyond_the_budget_and_costs_add_up(budget, n_tasks):
     known = [r.gain for r in found.rows if r.gain is not None]
     assert known == sorted(known, reverse=True)
     assert found.choice in found.rows
+
+
+@settings(max_examples=6)
+@given(st.floats(1e-3, 1e3), st.floats(0.01, 4))
+def test_points_of_a_pool_of_any_size_are_scaled_to_this_one(ratio, budget):
+    """A pool `ratio` times as large: the same shares, and as many times the price."""
+    own = plan(ask(budget * FULL, selector_params=(N,)), PILOT)
+    scaled = {"pool_tokens": ratio * T, "step_tokens": 2048 * ratio, "selector_params": (N,)}
+    found = plan(ask(budget * ratio * FULL, **scaled), PILOT)
+    assert [r.method for r in found.rows] == [r.method for r in own.rows]
+    for row, twin in zip(found.rows, own.rows, strict=True):
+        assert row.selection_flops + 6 * N * row.tokens <= budget * ratio * FULL * (1 + 1e-9)
+        assert row.share == pytest.approx(twin.share)
+        assert row.selection_flops == pytest.approx(ratio * twin.selection_flops)
+
+
+def test_what_training_on_the_pool_costs_is_as_measured_where_that_is_known():
+    question = ask(0.5 * FULL, selector_params=(N,), full_flops=1.25 * FULL)
+    random = next(r for r in plan(question, PILOT).rows if r.method == "random")
+    assert random.share == pytest.approx(0.4)
+    assert random.training_flops == pytest.approx(0.5 * FULL)
+    perplexity = next(r for r in plan(question, PILOT).rows if r.method == "perplexity")
+    assert perplexity.selection_flops == pytest.approx(1.25 / 3 * FULL)
+    with pytest.raises(MixtureError, match="below one training step"):
+        ask(6 * N * 2048 * 1.1, full_flops=1.25 * FULL)
 
 
 def test_every_method_is_in_the_table_or_named_beside_it():
@@ -272,6 +341,7 @@ def test_the_order_of_points_changes_nothing():
         ({"budget": 1e9}, "a budget of 1 GFLOP is below one training step"),
         ({"budget": float("nan")}, "budget_flops must be above 0"),
         ({"pool_tokens": 0}, "the pool has no token"),
+        ({"full_flops": 0.0}, "full_flops must be above 0, got 0"),
         ({"train_params": -1}, "train_params must be above 0"),
         ({"selector_params": (0.0,)}, "selector_params 0 must be above 0"),
         ({"shares": (25.0,)}, "a share must lie between 0 and 1, got 25"),

@@ -1,7 +1,13 @@
 import pytest
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.selection.points import Point, by_method, cells, fits_of_utility
+from mixture_assets.selection.points import (
+    Point,
+    by_method,
+    cells,
+    fits_as_published,
+    fits_of_utility,
+)
 from mixture_assets.selection.utility import UtilityCurve
 
 SHARES = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -77,6 +83,39 @@ def test_points_without_a_seed_are_never_averaged():
     found = cells(alike)
     assert [c.point.performance for c in found] == [40.0, 60.0]
     assert [c.standard_error for c in found] == [None, None]
+
+
+def with_seeds(shares, jitter):
+    """Random subsets: their documents, so their costs, differ a little from seed to seed."""
+    return [
+        Point(
+            method="random",
+            share=share,
+            total_flops=(share + jitter * k) * 1e18,
+            full_flops=1e18,
+            performance=CURVES["random"].value(share),
+            seed=str(k),
+            selection_flops=0.0,
+        )
+        for share in shares
+        for k in (-1, 0, 1)
+    ]
+
+
+def test_seeds_of_a_share_are_no_shares():
+    two = with_seeds((0.1, 0.5), jitter=0.004)
+    assert len({p.cost for p in two}) == 6
+    with pytest.raises(MixtureError, match="needs 3 different costs or more, got 2"):
+        fits_of_utility(two)
+    with pytest.raises(MixtureError, match="needs 2 different costs or more, got 1"):
+        fits_as_published(with_seeds((0.1,), jitter=0.004))
+
+
+def test_a_share_is_where_its_seeds_are_on_average():
+    """The jitter is symmetric, so the curve is the one behind the means."""
+    found = fits_of_utility(with_seeds(SHARES, jitter=0.004))["random"]
+    assert found.curve.rate == pytest.approx(3.0, rel=1e-6)
+    assert found.noise_sd < 1e-6
 
 
 def test_cells_come_cheapest_first_whatever_the_order():
