@@ -11,7 +11,7 @@ from mixture_assets.core.names import nearest
 from mixture_assets.core.units import flops_text
 from mixture_assets.run_tables import Cells, read_table
 from mixture_assets.selection.frontier import frontier_chances, non_dominated
-from mixture_assets.selection.pairs import break_even_pairs
+from mixture_assets.selection.pairs import RATIO_BUDGET, break_even_pairs
 from mixture_assets.selection.points import (
     Cell,
     Point,
@@ -27,6 +27,7 @@ _NOT_NEGATIVE = ("selector_params", "selection_flops")
 _MOST_SHARE = 100.0  # passes over the pool; more is a share in per cent of something
 _SAME = 1e-3
 _LONGEST_NAME = 200
+_RATIO_HEADER = ("least ratio", "90 % of it", "its chance")
 
 
 def read_points(path: Path, *, train_params: float | None = None) -> list[Point]:
@@ -88,7 +89,7 @@ def frontier_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 def break_even_rows(
-    points: Sequence[Point], *, budget: float | None = None
+    points: Sequence[Point], *, budget: float = RATIO_BUDGET
 ) -> list[dict[str, Any]]:
     """Every dearer method beside every cheaper one, null where it never pays.
 
@@ -122,15 +123,16 @@ def break_even_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for row in rows
     ]
-    header = ("method", "beside", "from", "90 %", "chance", "least ratio", "90 % of it")
+    header = ("method", "beside", "from", "90 %", "chance", *_RATIO_HEADER)
     return header, body
 
 
 def _ratio_cells(row: Mapping[str, Any]) -> list[str]:
     if row["ratio_interval"] is None:
-        return ["-", "-"]
+        return ["-"] * len(_RATIO_HEADER)
     ends = (_never(value, "{:.3g}".format) for value in row["ratio_interval"])
-    return [_never(row["ratio"], "{:.3g}".format), " to ".join(ends)]
+    chance = f"{row['ratio_chance']:.2f}"
+    return [_never(row["ratio"], "{:.3g}".format), " to ".join(ends), chance]
 
 
 def _never(value: float | None, text: Callable[[float], str]) -> str:

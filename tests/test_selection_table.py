@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import random
 
 import pyarrow as pa
@@ -187,31 +188,40 @@ def test_free_fits_have_intervals_that_hold_what_made_the_points(written):
 
 
 def test_break_even_prints_budgets_and_ratios(written):
-    """Exact curves: from C = r S / (r - r_b), and at a ratio of S / C r / (r - r_b)."""
+    """Exact curves that end alike, by their inverses; 3 % for the grid of rates."""
+
+    def learned(rate, share):
+        return math.expm1(-rate * share) / math.expm1(-rate)
+
     rows = [
         {
             "method": method,
             "share": share,
             "total_flops": (share + start) * 1e18,
             "full_flops": 1e18,
-            "performance": 48 - 8 * 2.718281828459045 ** (-rate * share),
+            "performance": 40 + 8 * learned(rate, share),
             "seed": seed,
         }
-        for method, rate, start in (("random", 3.0, 0.0), ("ppl", 9.0, 1 / 3), ("less", 2.0, 1.8))
+        for method, rate, start in (("random", 3.0, 0.0), ("ppl", 9.0, 0.2), ("less", 2.0, 1.8))
         for share in (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
         for seed in (0, 1)
     ]
     path = written(rows)
-    found = {(r["costly"], r["cheap"]): r for r in answer("break-even", path, "--budget", 1)}
-    assert found["ppl", "random"]["budget_flops"] == pytest.approx(0.5e18, rel=1e-3)
-    assert found["ppl", "random"]["ratio"] == pytest.approx(0.5, rel=1e-3)
-    assert found["less", "random"]["budget_flops"] is None
-    assert found["less", "random"]["ratio"] is None
-    assert found["less", "random"]["ratio_interval"] == [None, None]
+    found = {(r["costly"], r["cheap"]): r for r in answer("break-even", path)}
+    ppl, less = found["ppl", "random"], found["less", "random"]
+    budget = ppl["budget_flops"] / 1e18
+    assert learned(9, budget - 0.2) == pytest.approx(learned(3, budget), rel=0.03)
+    left = 0.2 / ppl["ratio"]  # of half of the pool's cost, when as much is learned with less
+    assert learned(9, 0.5 - left) == pytest.approx(learned(3, 0.5), rel=0.03)
+    assert (ppl["ratio_chance"], ppl["ratio_budget"]) == (1, 0.5)
+    assert less["budget_flops"] is None
+    assert (less["ratio"], less["ratio_interval"], less["ratio_chance"]) == (None, [None, None], 0)
     assert found["less", "ppl"]["ratio_interval"] is None
+    assert answer("break-even", path, "--budget", 0.2)[-1]["ratio_budget"] == 0.2
     shown = select("break-even", path)
     assert shown.exit_code == 0
-    assert "500 PFLOP" in shown.output
+    assert "its chance" in shown.output
+    assert "1.00" in shown.output
     assert "never" in shown.output
 
 

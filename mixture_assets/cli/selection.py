@@ -109,17 +109,17 @@ def run(experiment: Path, pilot: bool, as_json: bool) -> None:
 @click.option(
     "--budget",
     type=float,
-    help="For the ratios: of training on the whole pool; default: what suits the dearer method.",
+    default=0.5,
+    show_default=True,
+    help="For the ratios, in multiples of training on the whole pool.",
 )
 @size_option
 @json_option
-def break_even(
-    points: Path, budget: float | None, train_params: float | None, as_json: bool
-) -> None:
+def break_even(points: Path, budget: float, train_params: float | None, as_json: bool) -> None:
     """Say from which budget a dearer method pays, and from which ratio of model to selector.
 
-    POINTS is as for `fit --free`; ratios are of parameters where the columns train_params and
-    selector_params are there, else multiples of the present one.
+    POINTS is as for `fit --free`, with shares; ratios are of parameters where the columns
+    train_params and selector_params are there, else multiples of the present one.
     """
     from mixture_assets.selection_table import break_even_rows, break_even_table, read_points
 

@@ -31,6 +31,7 @@ from mixture_assets.methods.swarm import Array
 from mixture_assets.selection.utility import UtilityCurve
 
 _BUDGETS = 1000  # looked at for a ratio
+_LEAST_MARGIN = 1e-3  # of C_full left for selection; less is rounding, and no ratio is enough
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ def break_even_ratio(
         budget: In multiples of C_full; by default the best one for the costly method.
 
     Returns:
-        Infinite where no ratio is enough.
+        Infinite where no ratio is enough: less than a thousandth of C_full is left.
     """
     if selection < 0 or (budget is not None and not 0 < budget <= 1):
         raise MixtureError(
@@ -142,7 +143,7 @@ def break_even_ratio(
         )
     budgets = np.linspace(0, 1, _BUDGETS + 1)[1:] if budget is None else np.array([budget])
     best = float(np.max(budgets - _shares(costly, _performance(cheap, budgets))))
-    return selection / best if best > 0 else math.inf
+    return selection / best if best >= _LEAST_MARGIN else math.inf
 
 
 def _performance(curve: UtilityCurve, share: Array) -> Array:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,6 +121,14 @@ def test_a_method_with_a_lower_ceiling_needs_a_small_budget():
     cheap = UtilityCurve(ceiling=50, zero=40, rate=2)
     assert break_even_ratio(costly, cheap, selection=1 / 3, budget=1.0) == math.inf
     assert break_even_ratio(costly, cheap, selection=1 / 3) < 3
+
+
+@given(CURVE, st.floats(0.1, 1), st.floats(0.01, 2))
+def test_the_same_learning_pays_at_no_ratio(curve, budget, selection):
+    """What is left for selection is rounding, or a difference that nobody could use."""
+    assert break_even_ratio(curve, curve, selection=selection, budget=budget) == math.inf
+    faster = replace(curve, rate=curve.rate * (1 + 9e-4))
+    assert break_even_ratio(faster, curve, selection=selection, budget=budget) == math.inf
 
 
 def test_the_share_that_is_needed_is_the_inverse_of_the_curve():
