@@ -101,6 +101,7 @@ def forecast(sweep: Sweep, model: str) -> Forecast:
         specialist_tokens=sweep.scored.selection.specialist.tokens.available_tokens,
         shares=tuple(s for s in spec.shares if s < 1),
         step_tokens=sweep.scored.selection.training.batch_tokens,
+        full_flops=full,
     )
     found = plan(asked, own)
     share = min((s for s in spec.shares if s not in spec.pilot_shares), default=0.0)
