@@ -32,6 +32,7 @@ OBJECTIVE = "specialist loss (nats)"
 _QUANTITY = "log(specialist loss / that of random documents)"
 _Z90 = 1.645
 _MOST = 0.95
+_NOTHING_NATS = 1e-3  # less than any loss is known to
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Outcome:
     @property
     def is_within_noise(self) -> bool:
         """Whether the choice may be the best."""
-        return self.low <= 0
+        return self.low <= 0 or self.regret_nats < _NOTHING_NATS
 
     @property
     def sentence(self) -> str:

@@ -29,14 +29,13 @@ _BROKEN = (
     TypeError,
     ValueError,
 )
+_LOCAL_ONLY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 def read_config(folder: Path) -> PretrainedConfig:
     """The configuration of a model that is to be trained."""
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, **_LOCAL_ONLY)
     except _BROKEN as error:
         raise _unreadable(folder, error) from error
     if getattr(config, "quantization_config", None):
