@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from mixture_assets.selection.choose import choose
 from mixture_assets.selection.documents import Documents, Pool
 from mixture_assets.selection.scores import ScoreSet, write_scores
 from mixture_assets.selection.selector import Selector
+from mixture_assets.selection.selectors import build_selector
 from mixture_assets.specialist import steering_texts
 from mixture_assets.store.runs import RunFolder
 
@@ -79,38 +81,35 @@ def _selector(
     runs: SelectorRuns,
     pool: Pool,
 ) -> Selector:
-    """Libraries are loaded where they are needed: a random order needs none."""
-    if method == "random":
-        from mixture_assets.selection.random_order import RandomOrder
-
-        return RandomOrder(seed)
-    if method == "bm25":
-        from mixture_assets.selection.bm25 import Bm25
-
-        return Bm25()
-    if method == "embedding":
-        from mixture_assets.selection.embedding import MeanCosine
-
-        return MeanCosine(_embedding(selection, pool))
+    """The selector of a method, with the models that it scores with."""
+    settings: dict[str, Any] = {}
     store = selection.workspace.store
-    if method == "perplexity":
-        from mixture_assets.selection.perplexity import Perplexity
-
+    if method == "random":
+        settings = {"seed": seed}
+    elif method == "embedding":
+        settings = {"embedding": _embedding(selection, pool)}
+    elif method == "perplexity":
         assert runs.reference is not None
         folder = RunFolder(store, runs.reference.run_id).model_path
-        return Perplexity(folder, order=selection.spec.order, training=selection.training)
-    from mixture_assets.selection.gradient import Gradient
-    from mixture_assets.selection.snapshots import Snapshot
+        settings = {"folder": folder, "order": selection.spec.order, "training": selection.training}
+    elif method == "gradient":
+        settings = {
+            "snapshots": _snapshots(selection, starts, runs),
+            "dimensions": selection.spec.dimensions,
+            "training": selection.training,
+        }
+    return build_selector(method, **settings)
+
+
+def _snapshots(selection: Selection, starts: Starts, runs: SelectorRuns) -> list[Any]:
+    """Points of the warm-up, by number: a killed write leaves others behind."""
+    from mixture_assets.selection.snapshots import Snapshot  # loads torch
 
     assert runs.warmup is not None
+    store = selection.workspace.store
     base = store / "models" / starts[selection.selector][0]
     folder = RunFolder(store, runs.warmup.run_id).path / "snapshots"
-    numbers = range(1, runs.warmup.spec.snapshots + 1)  # a killed write leaves others behind
-    return Gradient(
-        [Snapshot(base, folder / str(k)) for k in numbers],
-        dimensions=selection.spec.dimensions,
-        training=selection.training,
-    )
+    return [Snapshot(base, folder / str(k)) for k in range(1, runs.warmup.spec.snapshots + 1)]
 
 
 class _LearnedLater:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import flops_text, seconds_text
@@ -38,6 +39,7 @@ Table = tuple[Sequence[str], list[list[str]]]
 UNIT = "performance: minus the loss on judging documents (nats)"
 RANDOM = "random"
 _Z90 = 1.645
+_MISFIT = 0.01
 _CURVE_POINTS = 60
 _PARAMETERS: tuple[Parameter, ...] = ("rate", "zero", "ceiling")
 
@@ -53,6 +55,7 @@ class Verdict:
     low: float  # 90 % interval over all methods that were compared
     high: float
     n_methods: int  # that were compared
+    cautions: tuple[str, ...] = ()  # about the curves that it rests on
 
     @property
     def is_supported(self) -> bool:
@@ -66,14 +69,15 @@ class Verdict:
             f"{self.gain_nats:+.3f} nats (90 % interval over {self.n_methods} methods "
             f"{self.low:+.3f} .. {self.high:+.3f})"
         )
+        caution = "".join(f"; {text}" for text in self.cautions)
         if self.is_supported:
             return (
                 f"{self.model}: select by {self.method}; at {flops_text(self.flops)} in all it is "
-                f"{found} better than random documents for the same compute"
+                f"{found} better than random documents for the same compute{caution}"
             )
         return (
             f"{self.model}: random documents are the honest answer at {flops_text(self.flops)}; "
-            f"the best of the others, {self.method}, is {found} from them"
+            f"the best of the others, {self.method}, is {found} from them{caution}"
         )
 
 
@@ -126,9 +130,35 @@ def _against_random(
     gain = at_cost(fit, min(budget, fit.curve.start + 1)) - at_cost(fits[RANDOM], budget)
     low, high = np.quantile(gain, [0.05 / n_methods, 1 - 0.05 / n_methods])
     full = own[0].full_flops
+    off = [(m, misfit(own, fits[m], m)) for m in (method, RANDOM)]
     return Verdict(
-        model, method, budget * full, float(np.median(gain)), float(low), float(high), n_methods
+        model,
+        method,
+        budget * full,
+        float(np.median(gain)),
+        float(low),
+        float(high),
+        n_methods,
+        tuple(f"of {m}, {text}, so read its cells" for m, text in off if text),
     )
+
+
+def misfit(own: Sequence[Point], fit: UtilityFit, method: str) -> str:
+    """A sentence where points lie farther from their curve than noise takes them; else ''.
+
+    Chi-square of the means over seeds, at 1 in 100: three parameters, one cell a share.
+    """
+    mine = [c for c in cells(own) if c.point.method == method and c.standard_error]
+    if len(mine) < 4:
+        return ""
+    gaps = [
+        (c.point.performance - fit.curve.value(c.point.cost)) / c.standard_error
+        for c in mine
+        if c.standard_error
+    ]
+    if chi2.sf(sum(g * g for g in gaps), len(gaps) - 3) > _MISFIT:
+        return ""
+    return f"points lie up to {max(map(abs, gaps)):.0f} standard errors off: no such curve"
 
 
 def at_cost(fit: UtilityFit, cost: float) -> NDArray[np.float64]:
@@ -171,12 +201,13 @@ def subset_table(sweep: Sweep) -> Table:
     return ("method", "share", "documents", "tokens trained on", "token set"), rows
 
 
-def fit_rows(fits: Mapping[str, UtilityFit]) -> Table:
-    """Rates with intervals, fastest first."""
+def fit_rows(fits: Mapping[str, UtilityFit], own: Sequence[Point]) -> Table:
+    """Rates with intervals, fastest first, and where a curve is not what the points follow."""
     rows = []
     for method, fit in sorted(fits.items(), key=lambda item: -item[1].curve.rate):
         values = [_with_interval(fit, name) for name in _PARAMETERS]
-        rows.append([method, *values, "; ".join(fit.notes)])
+        notes = [n for n in (*fit.notes, misfit(own, fit, method)) if n]
+        rows.append([method, *values, "; ".join(notes)])
     return ("method", "rate", "at no training", "ceiling", "notes"), rows
 
 
@@ -297,7 +328,7 @@ def _section(own: Sequence[Point], fits: Mapping[str, UtilityFit]) -> list[str]:
     lines += _markdown_table(frontier_table(rows))
     if fits:
         lines += ["", "Curves through the points, all parameters free, 90 % intervals:", ""]
-        lines += _markdown_table(fit_rows(fits))
+        lines += _markdown_table(fit_rows(fits, own))
         lines += ["", "Budgets, and ratios of trained to scoring parameters, that pay:", ""]
         lines += _markdown_table(break_even_table(break_even_rows(own)))
     return lines

@@ -20,7 +20,7 @@ from mixture_assets.garbage import find_garbage
 from mixture_assets.pools import Selection
 from mixture_assets.running import result_of
 from mixture_assets.selection.points import Point, cells
-from mixture_assets.selection_page import at_cost, curves, verdicts
+from mixture_assets.selection_page import at_cost, curves, misfit, verdicts
 from mixture_assets.selection_runs import decision_of
 from mixture_assets.selection_table import read_points
 from mixture_assets.store.query import query
@@ -199,6 +199,29 @@ def test_what_the_pilot_chose_is_set_beside_the_best_for_that_budget(swept):
         assert outcome.regret_nats == pytest.approx(best - value, abs=0.05)
         assert outcome.low <= outcome.regret_nats <= outcome.high
         assert row.total_flops <= 0.5 * full * 1.001
+
+
+@pytest.mark.parametrize(("dip", "is_off"), [(0.0, False), (0.1, True)])
+def test_points_that_follow_no_rising_curve_are_said_so(dip, is_off):
+    """The whole pool has documents that a chosen half has not: performance falls again."""
+    rng = np.random.default_rng(1)
+    points = [
+        Point(
+            method="a",
+            total_flops=share,
+            full_flops=1.0,
+            performance=-3
+            + 0.3 * (1 - np.exp(-9 * share))
+            - dip * (share == 1)
+            + 0.01 * rng.standard_normal(),
+            share=share,
+            seed=str(seed),
+        )
+        for share in (0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+        for seed in range(3)
+    ]
+    fit = curves({"model": points})["model"]["a"]
+    assert bool(misfit(points, fit, "a")) is is_off
 
 
 def test_methods_that_are_all_alike_seldom_beat_random():

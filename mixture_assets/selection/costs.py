@@ -16,7 +16,7 @@ Differs from the source:
     count are converted at a stated rate, and only what tasks can share is divided among them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mixture_assets.core.errors import MixtureError
 
@@ -157,11 +157,6 @@ def less_as_measured(params: float, pool_tokens: float) -> SelectionCost:
         warmup_tokens=LESS_WARMUP_SHARE * pool_tokens,
         forwards=LESS_MEASURED_FORWARDS,
     )
-
-
-def measured(cost: SelectionCost, *, scoring_flops: float) -> SelectionCost:
-    """The same selection at what its scoring really took."""
-    return replace(cost, scoring_flops=_amount(scoring_flops, "scoring FLOPs"))
 
 
 def _amount(value: float, what: str) -> float:

@@ -4,7 +4,7 @@ The unit of selection is a document of a token shard. Its tokens have no end-of-
 adds one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,13 +96,3 @@ class Pool:
         n_tokens = np.concatenate([np.zeros(0, np.int64), *(i.n_tokens for i in indexes)])
         unique, first = np.unique(hashes, return_index=True)
         return n_tokens[first][~np.isin(unique, hashes_of(sorted(self.excluded)))]
-
-
-def leaks(shards: Mapping[str, Path], doc_ids: Iterable[str]) -> frozenset[str]:
-    """Which of some documents, as of a specialist set, stand in the shards of a pool."""
-    asked = sorted(set(doc_ids))
-    found = np.zeros(len(asked), bool)
-    hashes = hashes_of(asked)
-    for path in shards.values():
-        found |= np.isin(hashes, DocIndex.read(path).hashes)
-    return frozenset(doc_id for doc_id, is_there in zip(asked, found, strict=True) if is_there)

@@ -13,7 +13,6 @@ from mixture_assets.selection.costs import (
     gradient_cost,
     less_as_measured,
     lexical_cost,
-    measured,
     perplexity_cost,
     train_flops,
 )
@@ -109,12 +108,6 @@ def test_costs_grow_in_proportion_and_tasks_add_up(params, tokens, n_tasks):
     cost = less_as_measured(params, tokens)
     assert less_as_measured(2 * params, tokens).flops == pytest.approx(2 * cost.flops)
     assert n_tasks * cost.per_task(n_tasks) == pytest.approx(cost.flops)
-
-
-def test_what_was_measured_replaces_what_was_counted():
-    cost = gradient_cost(1e9, 1e6, warmup_tokens=1e5)
-    real = measured(cost, scoring_flops=5.0)
-    assert real.flops == cost.preparation_flops + 5.0
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])

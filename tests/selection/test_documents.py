@@ -6,7 +6,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mixture_assets.data.detokenize import document_bytes
 from mixture_assets.data.frozen import PROBE, freeze
-from mixture_assets.selection.documents import leaks
 from tests.selection.conftest import PLANTED, doc_id, texts_of
 
 
@@ -26,13 +25,6 @@ def test_excluded_and_equal_documents_do_not_count_twice(pool_of, english):
     assert set(texts_of(pool)) == {doc_id(t) for t in english[1:7]}
     encoded = [pool.tokenizer.reference.encode(t).ids for t in english[1:7]]
     assert (pool.n_documents, pool.n_tokens) == (6, sum(map(len, encoded)))
-
-
-def test_leaks_are_the_documents_that_the_pool_has(pool_of, english):
-    pool = pool_of(english[:5], english[5:9])
-    asked = [doc_id(t) for t in (english[1], english[8], english[12])]
-    assert leaks(pool.shards, asked) == {doc_id(english[1]), doc_id(english[8])}
-    assert leaks(pool.shards, []) == frozenset()
 
 
 TEXTS = ["plain", "\u4e2d\u6587 caf\u00e9 \U0001f600", PROBE, "a<|endoftext|>b\x00\n", "x"]
