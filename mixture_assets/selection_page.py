@@ -66,7 +66,7 @@ class Verdict:
     def sentence(self) -> str:
         """For people."""
         found = (
-            f"{self.gain_nats:+.3f} nats (90 % interval over {self.n_methods} methods "
+            f"{self.gain_nats:+.3f} nats (90 % interval over all {self.n_methods} compared "
             f"{self.low:+.3f} .. {self.high:+.3f})"
         )
         caution = "".join(f"; {text}" for text in self.cautions)

@@ -292,7 +292,7 @@ def _rescaled(kept: Mapping[str, Mapping[str, float]]) -> list[str]:
     furthest = max(sorted(off), key=off.__getitem__)
     return [
         f"the weights of {len(off)} of {len(kept)} runs do not sum to 1 and were rescaled: "
-        f"furthest off is {quoted(furthest)} with {sums[furthest]:.4g}"
+        f"furthest off is {quoted(furthest)} with {sums[furthest]:.8g}"
     ]
 
 

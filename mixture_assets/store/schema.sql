@@ -133,7 +133,7 @@ CREATE TABLE fit (              -- objective against one domain's amount, or a s
 );
 CREATE TABLE fit_parameter (
     fit_id VARCHAR,
-    name VARCHAR,               -- 'a', 'b', 'c'
+    name VARCHAR,               -- 'a', 'b', 'c'; of a selection 'ceiling', 'zero', 'rate'
     value DOUBLE,
     PRIMARY KEY (fit_id, name)
 );
