@@ -17,22 +17,18 @@ from numpy.typing import NDArray
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.uncertainty import percentile_interval
-from mixture_assets.selection.curve_draws import UtilityFit
-from mixture_assets.selection.outlook import Outlook
+from mixture_assets.selection.outlook import RANDOM, Outlook
 from mixture_assets.selection.planner import plan
 from mixture_assets.selection.points import Cell, Point, cells
 from mixture_assets.selection.question import Plan, Question, Row
-from mixture_assets.selection_page import at_cost
+from mixture_assets.selection.verdict import Gap, gap, within
 from mixture_assets.selection_runs import Sweep
 from mixture_assets.store.records import Rows, read_record, write_record
 from mixture_assets.store.runs import now_text
 
-RANDOM = "random"
 OBJECTIVE = "specialist loss (nats)"
 _QUANTITY = "log(specialist loss / that of random documents)"
-_Z90 = 1.645
 _MOST = 0.95
-_NOTHING_NATS = 1e-3  # less than any loss is known to
 
 
 @dataclass(frozen=True)
@@ -48,35 +44,39 @@ class Forecast:
     @property
     def sentence(self) -> str:
         """For people."""
-        sure, likely = _named(self.plan.choice), _named(self.plan.favourite)
+        rows = self.plan.choice, self.plan.favourite
+        sure, likely = (_named(row.method, row.share) for row in rows)
         return f"{self.model}: the pilot's sure choice is {sure}, its favourite {likely}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a forecast chose, beside the best that the budget allowed, by the sweep's curves."""
+    """What a forecast chose, beside the best cell that the budget allowed."""
 
     model: str
     kind: str  # 'sure choice' or 'favourite'
     chosen: str
+    measured: str  # the cell that stands for it: of the nearest share
     best: str
-    regret_nats: float  # loss of the choice minus that of the best
-    low: float  # 90 % interval
-    high: float
+    regret: Gap  # loss of the choice minus that of the best, over all cells within the budget
 
     @property
     def is_within_noise(self) -> bool:
         """Whether the choice may be the best."""
-        return self.low <= 0 or self.regret_nats < _NOTHING_NATS
+        return self.regret.low <= 0
 
     @property
     def sentence(self) -> str:
         """For people."""
+        near = "" if self.measured == self.chosen else f" (measured: {self.measured})"
+        head = f"{self.model}: the pilot's {self.kind}, {self.chosen}{near}, is"
+        if self.measured == self.best:
+            return f"{head} the best cell that its budget allows"
         words = "within noise of" if self.is_within_noise else "worse than"
+        r = self.regret
         return (
-            f"{self.model}: the pilot's {self.kind}, {self.chosen}, is {words} the best of the "
-            f"sweep for that budget, {self.best}: {self.regret_nats:+.3f} nats (90 % interval "
-            f"{self.low:+.3f} .. {self.high:+.3f})"
+            f"{head} {words} the best cell that its budget allows, {self.best}: {r.value:+.3f} "
+            f"nats (90 % interval {r.low:+.3f} .. {r.high:+.3f})"
         )
 
 
@@ -138,55 +138,48 @@ def record_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> None:
         write_record(_store(sweep), "forecast", name, rows)
 
 
-def score_forecast(
-    sweep: Sweep, said: Forecast, sweep_id: str, fits: Mapping[str, UtilityFit]
-) -> list[Outcome]:
+def score_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> list[Outcome]:
     """Record what was measured of a forecast, and set what it chose beside the best.
 
     Args:
         sweep: Every run is done.
         said: From its pilot.
         sweep_id: Names the sweep.
-        fits: Curves of this model through all that was measured.
     """
     own = cells(sweep.points[said.model])
     for method in said.log_ratio:
         _record_comparison(sweep, said, sweep_id, method, own)
-    budget = sweep.scored.selection.spec.budget_share
-    drawn = {
-        method: at_cost(fit, min(budget, fit.curve.start + 1))
-        for method, fit in fits.items()
-        if fit.curve.start < budget
-    }
-    if not drawn:
+    affordable = within(own, sweep.scored.selection.spec.budget_share)
+    if not affordable:
         return []
-    best = max(drawn, key=lambda m: (float(np.median(drawn[m])), m))
+    best = max(affordable, key=lambda c: c.point.performance)
+    n_compared = max(1, len(affordable) - 1)
     found = []
     for kind, row in (("sure choice", said.plan.choice), ("favourite", said.plan.favourite)):
-        if row.method in fits:
-            full = own[0].point.full_flops
-            regret = drawn[best] - at_cost(fits[row.method], row.total_flops / full)
-            regret = np.zeros(1) if _is_same(row, best, fits, budget, full) else regret
-            low, high = percentile_interval(regret.tolist())
-            middle = float(np.median(regret))
-            found.append(Outcome(said.model, kind, _named(row), best, middle, low, high))
+        cell = _nearest(own, row)
+        if cell is not None:
+            regret = gap(best, cell, n_compared=n_compared)
+            names = _named(row.method, row.share), _cell_name(cell), _cell_name(best)
+            found.append(Outcome(said.model, kind, *names, regret))
     return found
 
 
-def _is_same(
-    row: Row, best: str, fits: Mapping[str, UtilityFit], budget: float, full_flops: float
-) -> bool:
-    """Whether a choice is the best method at the whole budget, so that draws cancel."""
-    most = min(budget, fits[best].curve.start + 1)
-    return row.method == best and math.isclose(row.total_flops / full_flops, most, rel_tol=0.02)
+def _nearest(own: Sequence[Cell], row: Row) -> Cell | None:
+    """The cell of a method whose share is nearest to what was chosen; None without any."""
+    mine = [c for c in own if c.point.method == row.method and c.point.share]
+    return min(mine, key=lambda c: abs(math.log((c.point.share or 1.0) / row.share)), default=None)
+
+
+def _cell_name(cell: Cell) -> str:
+    return _named(cell.point.method, cell.point.trained_share)
 
 
 def _record_comparison(
     sweep: Sweep, said: Forecast, sweep_id: str, method: str, own: Sequence[Cell]
 ) -> None:
     cell, random = (_cell(own, name, said.share) for name in (method, RANDOM))
-    gap, half = _difference(cell, random)
-    error = cell.standard_error
+    loss = gap(random, cell)  # of the method minus random's
+    error, is_known = cell.standard_error, math.isfinite(loss.high)
     name = _name(sweep_id, said.model, method)
     runs = sorted(
         {
@@ -204,12 +197,12 @@ def _record_comparison(
         "tokens": _budget(sweep, said),
         "proposal_value": -cell.point.performance,
         "baseline_value": -random.point.performance,
-        "difference": gap,
-        "low": gap - half,
-        "high": gap + half,
+        "difference": loss.value,
+        "low": loss.low if is_known else None,
+        "high": loss.high if is_known else None,
         "noise_sd": None if error is None else error * math.sqrt(cell.n_seeds),
         "n_seeds": cell.n_seeds,
-        "verdict": "supported" if gap + half < 0 else "worse" if gap - half > 0 else "within noise",
+        "verdict": "supported" if loss.high < 0 else "worse" if loss.low > 0 else "within noise",
     }
     edges = [
         {"child": comparison["comparison_id"], "parent": r, "role": "selection_run"} for r in runs
@@ -235,13 +228,6 @@ def _log_ratios(own: Sequence[Point], share: float) -> dict[str, NDArray[np.floa
     return found
 
 
-def _difference(cell: Cell, other: Cell) -> tuple[float, float]:
-    """Loss of one minus that of another, and half of its 90 % interval."""
-    errors = [c.standard_error or 0.0 for c in (cell, other)]
-    gap = other.point.performance - cell.point.performance
-    return gap, 0.0 if cell is other else _Z90 * math.hypot(*errors)
-
-
 def _cell(own: Sequence[Cell], method: str, share: float) -> Cell:
     for cell in own:
         if cell.point.method == method and math.isclose(cell.point.share or 0.0, share):
@@ -252,8 +238,8 @@ def _cell(own: Sequence[Cell], method: str, share: float) -> Cell:
     )
 
 
-def _named(row: Row) -> str:
-    return f"{row.method} at {100 * row.share:.3g} %"
+def _named(method: str, share: float) -> str:
+    return f"{method} at {100 * share:.3g} %"
 
 
 def _budget(sweep: Sweep, said: Forecast) -> int:

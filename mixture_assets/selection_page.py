@@ -3,11 +3,10 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from mixture_assets.core.errors import MixtureError
@@ -25,6 +24,7 @@ from mixture_assets.selection.costs import forward_flops
 from mixture_assets.selection.curve_draws import Parameter, UtilityFit
 from mixture_assets.selection.points import Point, cells, fits_of_utility
 from mixture_assets.selection.scores import ScoreSet
+from mixture_assets.selection.verdict import Verdict, verdict
 from mixture_assets.selection_points import overlap
 from mixture_assets.selection_runs import Sweep
 from mixture_assets.selection_table import (
@@ -37,48 +37,9 @@ from mixture_assets.store.files import atomic_write_bytes, atomic_write_text
 
 Table = tuple[Sequence[str], list[list[str]]]
 UNIT = "performance: minus the loss on judging documents (nats)"
-RANDOM = "random"
-_Z90 = 1.645
 _MISFIT = 0.01
 _CURVE_POINTS = 60
 _PARAMETERS: tuple[Parameter, ...] = ("rate", "zero", "ceiling")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The best method against random documents that may spend the same budget on training."""
-
-    model: str
-    method: str
-    flops: float  # the budget, in all
-    gain_nats: float  # performance above random's
-    low: float  # 90 % interval over all methods that were compared
-    high: float
-    n_methods: int  # that were compared
-    cautions: tuple[str, ...] = ()  # about the curves that it rests on
-
-    @property
-    def is_supported(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0
-
-    @property
-    def sentence(self) -> str:
-        """For people."""
-        found = (
-            f"{self.gain_nats:+.3f} nats (90 % interval over all {self.n_methods} compared "
-            f"{self.low:+.3f} .. {self.high:+.3f})"
-        )
-        caution = "".join(f"; {text}" for text in self.cautions)
-        if self.is_supported:
-            return (
-                f"{self.model}: select by {self.method}; at {flops_text(self.flops)} in all it is "
-                f"{found} better than random documents for the same compute{caution}"
-            )
-        return (
-            f"{self.model}: random documents are the honest answer at {flops_text(self.flops)}; "
-            f"the best of the others, {self.method}, is {found} from them{caution}"
-        )
 
 
 def curves(
@@ -92,55 +53,13 @@ def curves(
     return {model: fits_of_utility(own, refuse=refuse) for model, own in points.items()}
 
 
-def verdicts(
-    points: Mapping[str, Sequence[Point]],
-    fits: Mapping[str, Mapping[str, UtilityFit]],
-    budget_share: float,
-) -> list[Verdict]:
-    """One for each model with a curve of random documents and of another method.
-
-    Args:
-        points: Of every model.
-        fits: Of every model, by method.
-        budget_share: The budget, in trainings on the whole pool: named before, because the best
-            of many budgets is better than random by chance.
-    """
-    found = []
-    for model, own in sorted(points.items()):
-        known = fits.get(model, {})
-        rivals = [m for m, f in known.items() if m != RANDOM and f.curve.start < budget_share]
-        if RANDOM in known and rivals:
-            every = [
-                _against_random(model, own, known, m, budget_share, len(rivals)) for m in rivals
-            ]
-            found.append(max(every, key=lambda v: (v.low, v.gain_nats)))
-    return found
-
-
-def _against_random(
-    model: str,
-    own: Sequence[Point],
-    fits: Mapping[str, UtilityFit],
-    method: str,
-    budget: float,
-    n_methods: int,
-) -> Verdict:
-    """At one budget, or with the whole pool where that is less; Bonferroni over methods."""
-    fit = fits[method]
-    gain = at_cost(fit, min(budget, fit.curve.start + 1)) - at_cost(fits[RANDOM], budget)
-    low, high = np.quantile(gain, [0.05 / n_methods, 1 - 0.05 / n_methods])
-    full = own[0].full_flops
-    off = [(m, misfit(own, fits[m], m)) for m in (method, RANDOM)]
-    return Verdict(
-        model,
-        method,
-        budget * full,
-        float(np.median(gain)),
-        float(low),
-        float(high),
-        n_methods,
-        tuple(f"of {m}, {text}, so read its cells" for m, text in off if text),
-    )
+def verdicts(sweep: Sweep) -> list[Verdict]:
+    """One for each model, when every run is done; a pilot has forecasts instead."""
+    if not sweep.is_done:
+        return []
+    budget = sweep.scored.selection.spec.budget_share
+    every = (verdict(model, own, budget) for model, own in sorted(sweep.points.items()))
+    return [found for found in every if found is not None]
 
 
 def misfit(own: Sequence[Point], fit: UtilityFit, method: str) -> str:
@@ -161,18 +80,12 @@ def misfit(own: Sequence[Point], fit: UtilityFit, method: str) -> str:
     return f"points lie up to {max(map(abs, gaps)):.0f} standard errors off: no such curve"
 
 
-def at_cost(fit: UtilityFit, cost: float) -> NDArray[np.float64]:
-    """Draws of performance at a cost, in trainings on the whole pool."""
-    found: NDArray[np.float64] = fit.draws.predict([cost])[:, 0]
-    return found
-
-
 def point_table(points: Sequence[Point]) -> Table:
     """Means over seeds, cheapest first."""
     rows = []
     for cell in cells(points):
-        p, error = cell.point, cell.standard_error
-        half = "" if error is None else f" ± {_Z90 * error:.3f}"
+        p = cell.point
+        half = "" if cell.half is None else f" ± {cell.half:.3f}"
         rows.append(
             [
                 p.method,
@@ -227,7 +140,7 @@ def utility_figure(sweep: Sweep, fits: Mapping[str, Mapping[str, UtilityFit]]) -
                 UtilityPoint(
                     flops=c.point.total_flops,
                     performance=c.point.performance,
-                    half=_Z90 * (c.standard_error or 0.0),
+                    half=c.half or 0.0,
                     share=c.point.share or 0.0,
                     is_frontier=(method, round(c.point.total_flops)) in frontier,
                 )
@@ -304,7 +217,7 @@ def _markdown(
         f"{pool.n_leaked:,} documents of the specialist set, {pool.n_held_out:,} held out for "
         f"validation, {pool.n_repeated:,} repeats, {pool.n_beyond:,} beyond pool_tokens.",
         "",
-        *(f"- **{v.sentence}**" for v in _verdicts(sweep, fits)),
+        *(f"- **{v.sentence}**" for v in verdicts(sweep)),
         *(f"- {note}" for note in notes),
         "",
         "![Performance against all compute](selection.png)",
@@ -315,10 +228,6 @@ def _markdown(
         lines += ["", f"## {model}", "", *_section(own, fits.get(model, {}))]
     lines += ["", "## Cost of selection", "", *_markdown_table(_score_table(sweep)), ""]
     return "\n".join(lines)
-
-
-def _verdicts(sweep: Sweep, fits: Mapping[str, Mapping[str, UtilityFit]]) -> list[Verdict]:
-    return verdicts(sweep.points, fits, sweep.scored.selection.spec.budget_share)
 
 
 def _section(own: Sequence[Point], fits: Mapping[str, UtilityFit]) -> list[str]:

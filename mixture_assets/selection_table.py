@@ -172,7 +172,7 @@ def frontier_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for row in rows
     ]
-    return ("method", "share", "in all", "performance", "+-", "chance"), body
+    return ("method", "share", "in all", "performance", "standard error", "chance"), body
 
 
 def _row(cell: Cell, chance: float | None) -> dict[str, Any]:

@@ -108,12 +108,11 @@ def summed_up(
     )
     outcomes: list[Outcome] = []
     for said in forecasts if is_done else ():
-        outcomes += score_forecast(sweep, said, sweep_id, fits[said.model])
+        outcomes += score_forecast(sweep, said, sweep_id)
     notes = [*(o.sentence for o in outcomes)] or [said.sentence for said in forecasts]
     page = write_page(sweep, notes)
     pipeline.refresh_database(workspace)
-    budget = sweep.scored.selection.spec.budget_share
-    sentences = [*(v.sentence for v in verdicts(points, fits, budget)), *notes]
+    sentences = [*(v.sentence for v in verdicts(sweep)), *notes]
     return SweepSummary(sweep, sweep_id, forecasts, outcomes, sentences, page)
 
 
@@ -129,12 +128,12 @@ def pool_line(selection: Selection) -> str:
 
 def summary_json(summary: SweepSummary) -> dict[str, Any]:
     """What `mixture select run --json` prints."""
-    points, budget = summary.sweep.points, summary.sweep.scored.selection.spec.budget_share
+    points = summary.sweep.points
     return {
         "sweep_id": summary.sweep_id,
         "page": str(summary.page),
         "sentences": list(summary.sentences),
-        "verdicts": [asdict(v) for v in verdicts(points, curves(points), budget)],
+        "verdicts": [asdict(v) for v in verdicts(summary.sweep)],
         "points": {model: [asdict(p) for p in own] for model, own in sorted(points.items())},
         "fits": {
             model: {method: fit.to_json() for method, fit in own.items()}

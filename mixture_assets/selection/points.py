@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from scipy.stats import t as student
+
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.blocks import fit_blocks
 from mixture_assets.selection.curve_draws import UtilityFit
@@ -15,6 +17,8 @@ from mixture_assets.selection.utility import UtilityCurve, fit_as_published
 from mixture_assets.selection.utility_fit import PooledNoise, fit_utility
 
 _SAME = 1e-3  # relative: costs that were rounded, or read off a figure
+_ENOUGH = 6  # repeats of a method's own beyond its cells: its noise is then known to a third
+_Noise = tuple[float | None, int]  # of one point, and from how many repeats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,14 @@ class Cell:
     point: Point  # their mean
     n_seeds: int
     standard_error: float | None  # of its performance; None without repeats anywhere
+    freedom: int = 0  # of the noise that the error is computed from
+
+    @property
+    def half(self) -> float | None:
+        """Half of the 90 % interval of its performance; None without repeats."""
+        if self.standard_error is None:
+            return None
+        return self.standard_error * float(student.ppf(0.95, self.freedom))
 
 
 def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
@@ -128,8 +140,8 @@ def fits_of_utility(
     """Each method's curve with all parameters free, and what else its points allow.
 
     What a seed does to all its points alike is taken out first (see `methods.blocks`), and seeds
-    of one share cost their mean. Noise is taken to be alike in all methods, so the repeats of one
-    tell the noise of the others. Draws of different methods are independent.
+    of one share cost their mean. A method with too few repeats of its own borrows the noise of the
+    others'. Draws of different methods are independent.
 
     Args:
         points: Of any number of methods.
@@ -166,20 +178,23 @@ def _fit(
         [p.performance for p in own],
         start=min(p.start for p in own),
         noise_sd=known or None,
-        pooled=PooledNoise() if known else _repeats(others),
+        pooled=PooledNoise() if known or _repeats(own).freedom >= _ENOUGH else _repeats(others),
         draws=draws,
         seed=seed,
     )
 
 
 def cells(points: Sequence[Point]) -> list[Cell]:
-    """Means over seeds, with a standard error from all repeats together, in order of cost.
+    """Means over seeds, with standard errors from repeats, in order of cost.
 
     What a seed does to all its points alike is taken out first, so that a cell that lacks a seed
-    is compared fairly. Points without a seed stand for themselves.
+    is compared fairly. Noise is that of the method's own repeats where there are enough: random
+    subsets differ from seed to seed, and chosen ones do not. Else it is that of all repeats.
+    Points without a seed stand for themselves.
     """
     level, noise_sd = without_seeds(points)
-    found = [_mean(group, noise_sd) for group in _grouped(level).values()]
+    noise = _noises(level, noise_sd)
+    found = [_mean(group, noise[group[0].method]) for group in _grouped(level).values()]
     return sorted(found, key=lambda c: (c.point.total_flops, c.point.performance, c.point.method))
 
 
@@ -225,8 +240,23 @@ def _repeats(points: Sequence[Point]) -> PooledNoise:
     return PooledNoise(squares=squares, freedom=freedom)
 
 
-def _mean(group: Sequence[Point], noise_sd: float | None) -> Cell:
-    n = len(group)
+def _noises(level: Sequence[Point], noise_sd: float | None) -> dict[str, _Noise]:
+    """Of one point, by method: from its own repeats, or from all where these are too few."""
+    every = _repeats(level)
+    found: dict[str, _Noise] = {}
+    for method in {p.method for p in level}:
+        own = _repeats([p for p in level if p.method == method])
+        if noise_sd and own.freedom >= _ENOUGH:
+            # Squares have lost what the seeds' effects took: as much of each as of all.
+            part = own.squares / own.freedom / (every.squares / every.freedom)
+            found[method] = noise_sd * math.sqrt(part), own.freedom
+        else:
+            found[method] = noise_sd, every.freedom
+    return found
+
+
+def _mean(group: Sequence[Point], noise: _Noise) -> Cell:
+    n, (noise_sd, freedom) = len(group), noise
     mean = replace(
         group[0],
         performance=math.fsum(p.performance for p in group) / n,
@@ -234,4 +264,4 @@ def _mean(group: Sequence[Point], noise_sd: float | None) -> Cell:
         seed="",
     )
     error = None if noise_sd is None else noise_sd / math.sqrt(n)
-    return Cell(point=mean, n_seeds=n, standard_error=error)
+    return Cell(point=mean, n_seeds=n, standard_error=error, freedom=freedom)
