@@ -8,7 +8,6 @@
 | sentence-transformers:FOLDER | SBERT and its like, where sentence-transformers is installed |
 """
 
-import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixture_assets.core.digest import digest
+from mixture_assets.core.digest import digest, file_digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.names import nearest
 from mixture_assets.methods.embedding import (
@@ -41,7 +40,7 @@ def settings_of(name: str, *, seed: int = 0, store: Path | None = None) -> dict[
         return tfidf_settings(seed=seed)
     folder = _folder(name, store)
     files = sorted(p for p in folder.rglob("*") if p.is_file())
-    content = {str(p.relative_to(folder)): _sha256(p) for p in files}
+    content = {str(p.relative_to(folder)): file_digest(p) for p in files}
     return {"name": kind, "version": EMBEDDING_VERSION, "model": digest(content)}
 
 
@@ -161,8 +160,3 @@ class _Encoder:
         if not texts:
             return np.zeros((0, len(self.embed(["a"])[0])), np.float32)
         return unit_length(np.asarray(self._model.encode(list(texts))))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

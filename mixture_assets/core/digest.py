@@ -5,7 +5,10 @@ Never digest a path, a time, a rank or a host name: two machines must agree on e
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
+
+from mixture_assets.core.errors import MixtureError
 
 DIGEST_CHARS = 16  # 64 bits: a clash is expected after 4 billion things
 
@@ -18,3 +21,17 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """Sixteen hex characters that name a JSON value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:DIGEST_CHARS]
+
+
+def file_digest(path: Path) -> str:
+    """All 64 hex characters of a file's content.
+
+    Raises:
+        MixtureError: There is no such file.
+    """
+    if not path.is_file():
+        raise MixtureError(
+            f"there is no file {path}", hint="give a whole folder, as a finished run left it"
+        )
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """Models that score: causal LMs in local folders, in the arithmetic of training."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from mixture_assets.core.digest import digest
+from mixture_assets.core.digest import digest, file_digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.run import TrainingSpec
 from mixture_assets.data.frozen import FrozenTokenizer
@@ -118,17 +117,3 @@ def _folder(folder: Path) -> Path:
             hint="give the folder that a finished run or save_pretrained left",
         )
     return folder
-
-
-def file_digest(path: Path) -> str:
-    """Of a file's content.
-
-    Raises:
-        MixtureError: There is no such file.
-    """
-    if not path.is_file():
-        raise MixtureError(
-            f"there is no file {path}", hint="give a whole folder, as a finished run left it"
-        )
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,8 +5,6 @@ what is there, and what was interrupted goes on with the next shard.
 """
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError, shortlist
+from mixture_assets.core.process import peak_resident_bytes
 from mixture_assets.data.doc_index import hashes_of
 from mixture_assets.data.files import atomic_write, write_json
 from mixture_assets.selection.documents import Documents, Pool
@@ -208,7 +207,7 @@ def _finish(folder: Path, selector: Selector, pool: Pool, name: str) -> ScoreSet
         seconds=round(sum(c["seconds"] for c in costs), 3),
         flops=sum(c["flops"] for c in costs),
         device=selector.device,
-        peak_memory_bytes=_peak_memory_bytes(),
+        peak_memory_bytes=peak_resident_bytes(),
     )
     said = {k: v for k, v in asdict(found).items() if k != "path"}
     write_json(folder / "set.json", said)  # last: its presence means done
@@ -234,8 +233,3 @@ def _read(folder: Path, shards: tuple[str, ...]) -> Rows:
         table["score"].to_numpy(),
         table["n_tokens"].to_numpy().astype(np.int64),
     )
-
-
-def _peak_memory_bytes() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
+from mixture_assets.core.digest import file_digest
 from mixture_assets.core.errors import MixtureError, shortlist
-from mixture_assets.selection.models import file_digest
 from mixture_assets.selection.sequence_gradients import linear_parameters
+from mixture_assets.training.lora import inject_adapters
 
 _ADAPTER = re.compile(r"(.+)\.lora_[AB]\.weight")
 _NUMBERS = "snapshot.json"
@@ -125,14 +124,8 @@ def add_adapters(model: PreTrainedModel, snapshot: Snapshot) -> None:
     ranks = ranks_of(snapshot)
     if not ranks:
         return
-    config = LoraConfig(
-        r=max(ranks.values()),
-        lora_alpha=alpha_of(snapshot),  # type: ignore[arg-type]  # any number
-        target_modules=sorted(ranks),
-        lora_dropout=0.0,
-        fan_in_fan_out=any(isinstance(model.get_submodule(n), Conv1D) for n in ranks),
-    )
-    inject_adapter_in_model(config, model)
+    layers = {name: model.get_submodule(name) for name in sorted(ranks)}
+    inject_adapters(model, layers, rank=max(ranks.values()), alpha=alpha_of(snapshot))
     model.requires_grad_(False)
     model.eval()
 

@@ -1,7 +1,5 @@
 """What a finished run leaves beside its numbers: a model that transformers reads."""
 
-import resource
-import sys
 from pathlib import Path
 
 import torch
@@ -9,6 +7,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from mixture_assets.core.files import atomic_path
+from mixture_assets.core.process import peak_resident_bytes
 from mixture_assets.core.run import RunSpec
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training.device import Device
@@ -36,5 +35,4 @@ def peak_memory_bytes(device: Device) -> int:
     """The most that this process held: of the GPU, or resident."""
     if device.kind == "cuda":
         return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_resident_bytes()

@@ -9,6 +9,8 @@ the query and value projections alone; no dropout, because a step must not depen
 state that a resume would have to restore.
 """
 
+from collections.abc import Mapping
+
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
@@ -37,14 +39,21 @@ def add_adapters(model: PreTrainedModel, lora: LoraSpec, *, seed: int) -> None:
             hint="8 and 16 are usual",
         )
     layers = _targets(model, lora)
+    torch.manual_seed(seed)
+    inject_adapters(model, layers, rank=lora.rank, alpha=lora.alpha)
+
+
+def inject_adapters(
+    model: PreTrainedModel, layers: Mapping[str, nn.Module], *, rank: int, alpha: float
+) -> None:
+    """Put adapters beside some layers, by their full names, and freeze the rest, in place."""
     config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft says int, and divides it
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # peft says int, and divides it
         lora_dropout=0.0,
         target_modules=list(layers),
         fan_in_fan_out=all(isinstance(layer, Conv1D) for layer in layers.values()),
     )
-    torch.manual_seed(seed)
     inject_adapter_in_model(config, model)
 
 

@@ -2,45 +2,29 @@
 
 snapshots/<k>/model.safetensors    what is trained, by name
               moments.safetensors  exp_avg.<name> and exp_avg_sq.<name> of Adam
-              snapshot.json        the numbers of `Snapshot`, and `lora` where adapters are trained
+              snapshot.json        steps done, mean rate, Adam's constants; `lora` of adapters
 
 Gradient selection (M. Xia et al., "LESS", 2024, arXiv:2402.04333) preconditions gradients by the
-moments and weighs each snapshot by the mean learning rate of the part of training that it ends.
+moments and weighs each snapshot by the mean learning rate of the part of training that it ends:
+`selection.snapshots` reads them.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mixture_assets.core.errors import MixtureError, shortlist
+from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.files import atomic_path
-from mixture_assets.core.run import LoraSpec, RunSpec
-from mixture_assets.training.lora import add_adapters
-from mixture_assets.training.model_files import load_model
+from mixture_assets.core.run import RunSpec
 from mixture_assets.training.optimizer import learning_rate
 from mixture_assets.training.sequences import trained_parameters
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What Adam knew after a step; moments by name of a parameter, on the CPU."""
-
-    step: int  # optimizer steps done
-    learning_rate: float  # mean over the steps since the snapshot before
-    beta1: float
-    beta2: float
-    eps: float
-    adam_step: int  # of the bias correction
-    exp_avg: dict[str, Tensor]
-    exp_avg_sq: dict[str, Tensor]
 
 
 def snapshot_steps(n_steps: int, snapshots: int) -> list[int]:
@@ -87,57 +71,6 @@ def write_snapshot(
         _save({name: p.detach() for name, p in trained.items()}, aside / "model.safetensors")
         _save(moments, aside / "moments.safetensors")
         (aside / "snapshot.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
-
-
-def load_snapshot(
-    base: Path, folder: Path, *, attention: str = "eager"
-) -> tuple[PreTrainedModel, Snapshot]:
-    """The model as it was at a snapshot, in evaluation mode, and what Adam knew.
-
-    What was not trained is frozen; adapters stand beside the layers that they adapt.
-
-    Args:
-        base: Folder of the model that the run started from; of one that trained every weight,
-            the model that it kept will do.
-        folder: snapshots/<k> of the run.
-        attention: As transformers names its implementations.
-
-    Raises:
-        MixtureError: The snapshot is damaged, or of another model.
-    """
-    try:
-        said = json.loads((folder / "snapshot.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "model.safetensors")
-        moments = load_file(folder / "moments.safetensors")
-    except (OSError, SafetensorError, ValueError) as error:
-        raise MixtureError(
-            f"{folder} is no snapshot of a run: {error}",
-            hint="a run with `snapshots` writes them; train it again",
-        ) from error
-    model = load_model(base, attention=attention)
-    if lora := said.pop("lora", None):
-        add_adapters(model, LoraSpec(**lora), seed=0)
-    _put(model, weights, folder)
-    first, second = ({name: moments[f"{key}.{name}"] for name in weights} for key in _MOMENTS)
-    return model, Snapshot(**said, exp_avg=first, exp_avg_sq=second)
-
-
-def _put(model: PreTrainedModel, weights: dict[str, Tensor], folder: Path) -> None:
-    trained = trained_parameters(model)
-    strange = {n for n in {*trained, *weights} if _shape(trained, n) != _shape(weights, n)}
-    if strange:
-        raise MixtureError(
-            f"the snapshot {folder} is of another model: it differs in {shortlist(strange)}",
-            hint="give the model that the run started from",
-        )
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(weights[name])
-
-
-def _shape(tensors: dict[str, Tensor] | dict[str, torch.nn.Parameter], name: str) -> object:
-    tensor = tensors.get(name)
-    return None if tensor is None else tensor.shape
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:

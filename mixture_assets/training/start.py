@@ -10,13 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.files import atomic_path
 from mixture_assets.core.run import ModelSpec, RunSpec
+from mixture_assets.data.frozen import FrozenTokenizer
+from mixture_assets.data.tokenizer import same_tokenizer
 from mixture_assets.training.architecture import describe
 from mixture_assets.training.device import Device
 from mixture_assets.training.lora import add_adapters
@@ -114,26 +115,14 @@ def _require_vocabulary(store: Path, spec: RunSpec, folder: Path, config: Pretra
             f"tokenizer one of {spec.vocab_size:,}",
             hint=hint,
         )
-    theirs, ours = folder / _TOKENIZER, store / "tokenizers" / spec.tokenizer / _TOKENIZER
-    if theirs.exists() and ours.exists() and _vocabulary(theirs) != _vocabulary(ours):
+    theirs, ours = folder / _TOKENIZER, store / "tokenizers" / spec.tokenizer
+    known = theirs.exists() and (ours / _TOKENIZER).exists()
+    if known and not same_tokenizer(theirs, FrozenTokenizer.open(ours)):
         raise MixtureError(
-            f"model {folder.name} was trained with another tokenizer than {spec.tokenizer}, of "
-            "as many tokens",
+            f"model {folder.name} has another tokenizer.json than {spec.tokenizer}, of as many "
+            "tokens, or one that cannot be read",
             hint=hint,
         )
-
-
-def _vocabulary(path: Path) -> dict[str, int]:
-    try:
-        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
-    except Exception as error:  # tokenizers raises the class itself
-        words = " ".join(str(error).split())
-        raise MixtureError(
-            f"{path} is no tokenizer that transformers reads: {words}",
-            hint="give the model with its own tokenizer.json, or with none",
-        ) from error
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    return vocabulary
 
 
 def _require_described(spec: RunSpec, config: PretrainedConfig) -> None:

@@ -18,13 +18,14 @@ from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.evaluation.losses import evaluate
 from mixture_assets.plans import PlannedRun, plan_proxies
 from mixture_assets.running import create_runs
+from mixture_assets.selection import snapshots
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training import loop
 from mixture_assets.training.loop import Interrupted, train
 from mixture_assets.training.lora import add_adapters, merge_adapters
 from mixture_assets.training.measure import streams_of
 from mixture_assets.training.model import build_model
-from mixture_assets.training.snapshots import load_snapshot
+from mixture_assets.training.model_files import load_model
 from mixture_assets.training.start import adopt_model, model_folder
 
 LLAMA = ModelSpec(width=16, layers=2, heads=2, context=32)
@@ -161,9 +162,16 @@ def test_a_snapshot_of_adapters_is_put_on_the_model_that_the_run_started_from(ti
     workspace, run, folder = adapted(tiny, targets=("q_proj", "down_proj"), snapshots=2)
     train(workspace.store, run.run_id, say=quiet)
     base = model_folder(workspace.store, run.spec.start.model)
-    model, last = load_snapshot(base, folder.path / "snapshots" / "2")
-    trained = {n for n, p in model.named_parameters() if p.requires_grad}
-    assert {n.split(".")[-4] for n in trained} == {"q_proj", "down_proj"}
+    snapshot = snapshots.Snapshot(base, folder.path / "snapshots" / "2")
+    model, last, weights = (
+        load_model(base, attention="eager"),
+        snapshot.moments(),
+        snapshot.trained(),
+    )
+    snapshots.add_adapters(model, snapshot)
+    snapshots.load_trained(model, weights, snapshot.folder)
+    trained = set(weights)
+    assert {n.split(".")[-3] for n in trained} == {"q_proj", "down_proj"}
     assert set(last.exp_avg) == set(last.exp_avg_sq) == trained
     kept = AutoModelForCausalLM.from_pretrained(folder.model_path)
     tokens = torch.arange(32).unsqueeze(0)

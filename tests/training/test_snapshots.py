@@ -8,17 +8,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.run import ModelSpec, RunSpec
 from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.plans import PlannedRun, plan_proxies
 from mixture_assets.running import create_runs
+from mixture_assets.selection.snapshots import Snapshot, load_trained
 from mixture_assets.store.runs import RunFolder
 from mixture_assets.training import loop
 from mixture_assets.training.loop import Interrupted, train
 from mixture_assets.training.model import build_model
-from mixture_assets.training.snapshots import load_snapshot, snapshot_steps
+from mixture_assets.training.snapshots import snapshot_steps
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -89,12 +91,14 @@ def test_snapshots_are_those_of_a_plain_adam(tiny):
                 p.grad = None
         if step in ends:
             k = ends.index(step)
-            kept, found = load_snapshot(folder.model_path, folder.path / "snapshots" / str(k + 1))
+            taken = folder.path / "snapshots" / str(k + 1)
+            snapshot = Snapshot(folder.model_path, taken)
+            kept, found = snapshot.trained(), snapshot.moments()
             part = rates[([0, *ends])[k] : step]
             assert found.learning_rate == pytest.approx(sum(part) / len(part), rel=1e-12)
-            assert (found.step, found.adam_step) == (step, step)
+            assert found.adam_step == step
+            assert json.loads((taken / "snapshot.json").read_text())["step"] == step
             assert (found.beta1, found.beta2, found.eps) == (0.9, 0.95, 1e-8)
-            kept = dict(kept.named_parameters())
             for name, p in _named(model):
                 torch.testing.assert_close(kept[name], p, rtol=1e-4, atol=1e-5)
                 first, second = state[name]
@@ -148,12 +152,14 @@ def test_a_damaged_snapshot_and_one_of_another_model_are_told(tiny, tmp_path):
     other = tmp_path / "other"
     spec = ModelSpec(width=32, layers=1, heads=2, context=32)
     build_model(spec, vocab_size=320, seed=0, attention="eager").save_pretrained(other)
-    with pytest.raises(MixtureError, match=r"is of another model: it differs in 'model\.embed"):
-        load_snapshot(other, snapshot)
+    model = AutoModelForCausalLM.from_pretrained(other)
+    trained = Snapshot(other, snapshot).trained()
+    with pytest.raises(MixtureError, match=r"has parameters that .* has not.*'model\.embed"):
+        load_trained(model, trained, snapshot)
     path = snapshot / "moments.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(MixtureError, match="is no snapshot of a run"):
-        load_snapshot(folder.model_path, snapshot)
+        Snapshot(folder.model_path, snapshot).moments()
     assert set(json.loads((snapshot / "snapshot.json").read_text())) == {
         *("step", "learning_rate", "beta1", "beta2", "eps", "adam_step")
     }
