@@ -21,7 +21,8 @@ def main():
     """Time the sampler alone, and the step that calls it."""
     from mixture_assets.plans import plan_proxies
     from mixture_assets.running import create_runs
-    from mixture_assets.training.loop import _loss, _step, prepare
+    from mixture_assets.training.loop import _step
+    from mixture_assets.training.state import mean_loss, prepare
 
     with tempfile.TemporaryDirectory() as folder:
         workspace, corpus = make(Path(folder), tokens=400_000)
@@ -34,7 +35,7 @@ def main():
             run.sampler.batch(step)
             loading.append(time.perf_counter() - start)
             start = time.perf_counter()
-            _step(run, _loss, step)  # loads its batch too
+            _step(run, mean_loss, step)  # loads its batch too
             stepping.append(time.perf_counter() - start)
     load, whole = sorted(loading)[N_STEPS // 2], sorted(stepping)[N_STEPS // 2]
     answer = {

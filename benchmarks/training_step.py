@@ -58,9 +58,9 @@ def our_step(precision, compiled):
 
     from mixture_assets.core.run import ModelSpec, TrainingSpec
     from mixture_assets.training.device import peak_flops_per_second, probe
-    from mixture_assets.training.loop import _loss
     from mixture_assets.training.model import build_model, flops_per_token, parameters_of
     from mixture_assets.training.optimizer import build_optimizer
+    from mixture_assets.training.state import mean_loss
 
     spec = ModelSpec(width=WIDTH, layers=LAYERS, heads=HEADS, context=CONTEXT)
     training = TrainingSpec(precision=precision, compile=compiled)
@@ -69,7 +69,7 @@ def our_step(precision, compiled):
     model = build_model(spec, vocab_size=VOCABULARY, seed=0, attention=device.attention)
     optimizer = build_optimizer(model, training)
     tokens = torch.randint(VOCABULARY, (BATCH_TOKENS // CONTEXT, CONTEXT + 1))
-    forward = torch.compile(_loss, dynamic=False) if compiled else _loss
+    forward = torch.compile(mean_loss, dynamic=False) if compiled else mean_loss
     peak = peak_flops_per_second(device)
 
     def step():

@@ -16,9 +16,9 @@ from mixture_assets.plans import PlannedRun, plan_proxies
 from mixture_assets.search import WAYS, Search
 from mixture_assets.standing import possible_searches
 from mixture_assets.store.runs import RunFolder
-from mixture_assets.training.loop import evaluation_steps
 from mixture_assets.training.measure import evaluation_flops
 from mixture_assets.training.rate import measure_tokens_per_second, training_flops
+from mixture_assets.training.result import evaluation_steps
 
 Action = Literal["keep", "measure", "train"]
 

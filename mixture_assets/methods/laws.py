@@ -1,4 +1,9 @@
-"""Surrogates by the name that a table or a command line gives them, and how well each predicts."""
+"""Surrogates by the name that a table or a command line gives them, and how well each predicts.
+
+Shapes:
+    R runs, D domains, M metrics: an objective is their mean by shares, and each has a law of its
+    own, because the mean of exponential laws is none.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +30,7 @@ LAWS: Mapping[str, Surrogate] = {
     "gaussian_process": GaussianProcess(),
 }
 MIN_RUNS = 8
+_ONE = np.ones(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +87,37 @@ def folds_of(weights: Array, *, n_folds: int, seed: int) -> Array:
     return np.asarray(folds[mixtures])
 
 
-def held_out(law: Surrogate, weights: Array, values: Array, folds: Array) -> Array:
-    """Each run's value as predicted from the runs of the other folds."""
-    predicted = np.empty_like(values)
+def fit_each(law: Surrogate, weights: Array, values: Array, shares: Array) -> Predict:
+    """The law fitted to each metric; the answer is the mean of their predictions.
+
+    Args:
+        law: Fitted anew to each metric.
+        weights: (R, D).
+        values: (M, R), or (R,) of one metric.
+        shares: (M,), in any unit.
+    """
+    fits = [law.fit(weights, own) for own in np.atleast_2d(values)]
+    return lambda asked: _mean(np.array([predict(asked) for predict in fits]), shares)
+
+
+def held_out(
+    law: Surrogate, weights: Array, values: Array, folds: Array, shares: Array = _ONE
+) -> Array:
+    """Each run's objective as predicted from the runs of the other folds, (R,)."""
+    predicted = np.empty(len(weights))
     for fold in np.unique(folds):
-        predict = law.fit(weights[folds != fold], values[folds != fold])
-        predicted[folds == fold] = predict(weights[folds == fold])
+        others = folds != fold
+        predict = fit_each(law, weights[others], values[..., others], shares)
+        predicted[~others] = predict(weights[~others])
     return predicted
 
 
-def cross_validated(law: Surrogate, weights: Array, values: Array, folds: Array) -> Score:
+def cross_validated(
+    law: Surrogate, weights: Array, values: Array, folds: Array, shares: Array = _ONE
+) -> Score:
     """Held-out runs, scored together; the regret is the mean over folds."""
-    predicted = held_out(law, weights, values, folds)
+    predicted = held_out(law, weights, values, folds, shares)
+    values = _mean(values, shares)
     score = Score.of(predicted, values)
     regrets = [
         Score.of(predicted[folds == fold], values[folds == fold]).regret
@@ -107,6 +132,7 @@ def score_laws(
     weights: Array,
     values: Array,
     *,
+    shares: Array = _ONE,
     test: tuple[Array, Array] | None = None,
     laws: Sequence[str] = tuple(LAWS),
     n_folds: int = 5,
@@ -115,9 +141,10 @@ def score_laws(
     """Every law on the same folds, the best first by its error on held-out runs.
 
     Args:
-        weights: (runs, domains).
-        values: (runs,), the objective.
-        test: Further runs, for which each law is fitted to all of the first.
+        weights: (R, D).
+        values: (M, R) metrics of the objective, or (R,) of one.
+        shares: (M,) of the metrics in the objective, in any unit.
+        test: Weights and values of further runs, for which each law is fitted to all of the first.
         laws: Names in LAWS.
         n_folds: Parts that are held out in turn.
         seed: Of the parts.
@@ -126,11 +153,16 @@ def score_laws(
     scores = []
     for name in laws:
         begun = time.perf_counter()
-        score = cross_validated(LAWS[name], weights, values, folds)
+        score = cross_validated(LAWS[name], weights, values, folds, shares)
         tested = None
         if test is not None:
-            predict: Predict = LAWS[name].fit(weights, values)
-            tested = Score.of(predict(test[0]), test[1])
+            predict = fit_each(LAWS[name], weights, values, shares)
+            tested = Score.of(predict(test[0]), _mean(test[1], shares))
         seconds = time.perf_counter() - begun
         scores.append(LawScore(law=name, cross_validated=score, test=tested, seconds=seconds))
     return sorted(scores, key=lambda s: (s.cross_validated.mae, s.law))
+
+
+def _mean(values: Array, shares: Array) -> Array:
+    """(R,) mean by shares of (M, R)."""
+    return np.asarray(shares / shares.sum() @ np.atleast_2d(values))

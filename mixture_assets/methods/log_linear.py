@@ -12,14 +12,12 @@ Differs from the source:
     replaces L-BFGS: what no run can tell keeps its value from the start.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares
 
-from mixture_assets.core.errors import MixtureError, shortlist
-from mixture_assets.methods.surrogate import Predict, Surrogate
+from mixture_assets.methods.surrogate import Predict
 from mixture_assets.methods.swarm import Array
 
 _DEPTHS = (0.1, 1.0, 5.0)  # starts of c: so many robust spreads below the low values
@@ -45,30 +43,6 @@ class LogLinear:
             return lambda asked: np.full(len(asked), centre)
         parameters = _fitted(weights, (values - centre) / spread, self.delta)
         return lambda asked: centre + spread * _law(parameters, asked)
-
-
-def fit_by_metric(
-    law: Surrogate, weights: Array, metrics: Mapping[str, Array], shares: Mapping[str, float]
-) -> Predict:
-    """One law for each metric, as Olmix has it; the answer is their mean by shares.
-
-    The mean of exponential laws is none: metrics that move apart are lost in one law of their mean.
-
-    Args:
-        law: Fitted anew to each metric.
-        weights: (R, D).
-        metrics: Name -> (R,).
-        shares: Metric -> share, in any unit.
-    """
-    unknown = set(shares) - set(metrics)
-    total = sum(shares.values())
-    if unknown or not shares or min(shares.values()) < 0 or not total > 0:
-        raise MixtureError(
-            f"an objective is known metrics with shares above 0, got {shortlist(shares)}",
-            hint=f"metrics: {shortlist(metrics, 20)}",
-        )
-    parts = [(x / total, law.fit(weights, metrics[n])) for n, x in sorted(shares.items())]
-    return lambda asked: np.asarray(sum(x * predict(asked) for x, predict in parts), dtype=float)
 
 
 def _law(parameters: Array, weights: Array) -> Array:

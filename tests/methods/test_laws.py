@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.decision import DEFAULT_LAW
-from mixture_assets.methods.laws import LAWS, Score, folds_of, held_out, score_laws
+from mixture_assets.methods.laws import LAWS, Score, fit_each, folds_of, held_out, score_laws
 from mixture_assets.methods.mixing_law import ExponentialLaw, law, slopes
 from mixture_assets.methods.surrogate import Predict
 from mixture_assets.methods.swarm import Swarm
@@ -183,6 +183,25 @@ def test_a_held_out_run_is_never_seen():
     folds = folds_of(weights, n_folds=5, seed=1)
     assert sorted(np.bincount(folds)) == [4] * 5
     assert (held_out(Recall(), weights, np.arange(20.0), folds) == -1).all()
+
+
+def test_metrics_that_move_apart_need_a_law_each():
+    weights, asked = mixtures(60, 4), mixtures(50, 4, seed=1)
+    t = np.array([1.5, -0.5, 0.0, -1.0])
+    values, truth = (
+        np.array([np.exp(w @ (2 * t)), np.exp(w @ (-2 * t))]) for w in (weights, asked)
+    )
+    shares = np.array([3.0, 1.0])
+    each = fit_each(LAWS["log_linear"], weights, values, shares)(asked)
+    one = LAWS["log_linear"].fit(weights, shares @ values / 4)(asked)
+    np.testing.assert_allclose(each, shares @ truth / 4, rtol=1e-4)
+    assert np.abs(each - shares @ truth / 4).max() < 0.1 * np.abs(one - shares @ truth / 4).max()
+    scores = score_laws(
+        weights, values, shares=shares, test=(asked, truth), laws=("exponential", "linear")
+    )
+    assert scores[0].law == "exponential"
+    assert scores[0].cross_validated.r2 > 0.9999
+    assert scores[0].test.r2 > 0.9999
 
 
 def test_noise_has_no_rank_out_of_fold():

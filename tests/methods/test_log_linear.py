@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mixture_assets.core.errors import MixtureError
 from mixture_assets.methods.laws import Score
-from mixture_assets.methods.log_linear import LogLinear, _derivatives, _residuals, fit_by_metric
+from mixture_assets.methods.log_linear import LogLinear, _derivatives, _residuals
 from mixture_assets.methods.mixing_law import ExponentialLaw
 from tests.methods.test_laws import mixtures, needs_regmix, read
 
@@ -62,23 +61,6 @@ def test_order_of_domains_changes_nothing():
     one = LogLinear().fit(weights, values)(weights)
     other = LogLinear().fit(weights[:, ::-1], values)(weights[:, ::-1])
     np.testing.assert_allclose(one, other, rtol=1e-5)
-
-
-def test_metrics_that_move_apart_need_a_law_each():
-    weights, asked = mixtures(60, 4), mixtures(50, 4, seed=1)
-    metrics = {"up": law(weights, 2 * T), "down": law(weights, -2 * T)}
-    truth = (3 * law(asked, 2 * T) + law(asked, -2 * T)) / 4
-    each = fit_by_metric(LogLinear(), weights, metrics, {"up": 3, "down": 1})(asked)
-    one = LogLinear().fit(weights, (3 * metrics["up"] + metrics["down"]) / 4)(asked)
-    np.testing.assert_allclose(each, truth, rtol=1e-4)
-    assert np.abs(each - truth).max() < 0.1 * np.abs(one - truth).max()
-
-
-@pytest.mark.parametrize("shares", [{}, {"loss": 0.0}, {"loss": -1.0}, {"other": 1.0}])
-def test_shares_that_are_no_objective_are_refused(shares):
-    weights = mixtures(20, 4)
-    with pytest.raises(MixtureError, match="known metrics with shares above 0"):
-        fit_by_metric(LogLinear(), weights, {"loss": law(weights)}, shares)
 
 
 @needs_regmix

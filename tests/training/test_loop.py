@@ -15,14 +15,16 @@ from mixture_assets.data.token_store import load_validation
 from mixture_assets.plans import PlannedRun, plan_proxies
 from mixture_assets.running import create_runs
 from mixture_assets.store.runs import RunFolder
-from mixture_assets.training import loop
 from mixture_assets.training.checkpoint import (
     Progress,
     load_checkpoint,
     save_checkpoint,
 )
 from mixture_assets.training.device import probe
-from mixture_assets.training.loop import Interrupted, evaluation_steps, train
+from mixture_assets.training.kept import keep_model
+from mixture_assets.training.loop import Interrupted, train
+from mixture_assets.training.result import evaluation_steps
+from mixture_assets.training.state import check_parity, prepare
 
 
 def quiet(line):
@@ -80,7 +82,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(planned, tmp_path):
 
 def test_a_run_lost_after_its_last_step_still_finishes(planned):
     workspace, run = planned
-    n_steps = loop.prepare(workspace.store, run.run_id, say=quiet).layout.n_steps
+    n_steps = prepare(workspace.store, run.run_id, say=quiet).layout.n_steps
     steps = iter(range(n_steps - 1))
     with pytest.raises(Interrupted):
         train(
@@ -179,7 +181,7 @@ def full_disk():
 def test_a_checkpoint_on_a_full_disk_leaves_the_old_one(planned, tmp_path):
     workspace, run = planned
     folder = tmp_path / "checkpoint"
-    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    state = prepare(workspace.store, run.run_id, say=quiet)
     save_checkpoint(folder, state.model, state.optimizer, Progress(3, 1.5))
 
     with full_disk(), pytest.raises(MixtureError, match=r"no space left while writing .*latest"):
@@ -191,7 +193,7 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_old_one(planned, tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
 def test_a_checkpoint_that_was_cut_off_is_told_and_costs_the_steps(planned, tmp_path, share):
     workspace, run = planned
-    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    state = prepare(workspace.store, run.run_id, say=quiet)
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
     save_checkpoint(tmp_path, state.model, state.optimizer, Progress(3, 1.5))
     content = (tmp_path / "latest.safetensors").read_bytes()
@@ -204,9 +206,9 @@ def test_a_checkpoint_that_was_cut_off_is_told_and_costs_the_steps(planned, tmp_
 
 def test_a_model_on_a_full_disk_leaves_nothing_half_written(planned):
     workspace, run = planned
-    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    state = prepare(workspace.store, run.run_id, say=quiet)
     with full_disk(), pytest.raises(MixtureError, match=r"no space left while writing .*model"):
-        loop.keep_model(workspace.store, state.folder, state.model, run.spec)
+        keep_model(workspace.store, state.folder, state.model, run.spec)
     assert [p.name for p in state.folder.path.iterdir()] == ["spec.json"]
 
 
@@ -240,11 +242,11 @@ def test_reduced_precision_that_gives_another_loss_is_refused(planned):
     spec = dataclasses.replace(run.spec, training=training, numeric_path=device.numeric_path)
     wild = PlannedRun(spec, run.measurement, "full", "wild")
     create_runs(workspace, [wild])
-    state = loop.prepare(workspace.store, wild.run_id, say=quiet)
+    state = prepare(workspace.store, wild.run_id, say=quiet)
     with torch.no_grad():
         state.model.get_input_embeddings().weight.mul_(1e6)
     with pytest.raises(MixtureError, match=r"bf16 gives a loss of .* where fp32 gives"):
-        loop._check_parity(state)
+        check_parity(state)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")

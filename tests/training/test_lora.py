@@ -20,13 +20,13 @@ from mixture_assets.plans import PlannedRun, plan_proxies
 from mixture_assets.running import create_runs
 from mixture_assets.selection import snapshots
 from mixture_assets.store.runs import RunFolder
-from mixture_assets.training import loop
 from mixture_assets.training.loop import Interrupted, train
 from mixture_assets.training.lora import add_adapters, merge_adapters
 from mixture_assets.training.measure import streams_of
 from mixture_assets.training.model import build_model
 from mixture_assets.training.model_files import load_model
 from mixture_assets.training.start import adopt_model, model_folder
+from mixture_assets.training.state import prepare
 
 LLAMA = ModelSpec(width=16, layers=2, heads=2, context=32)
 GPT2 = ModelSpec(family="gpt2", width=16, layers=2, heads=2, context=32)
@@ -69,7 +69,7 @@ def test_a_specification_with_adapters_is_read_back(tiny):
 def test_adapters_are_trained_as_a_plain_loop_would(tiny, spec, is_transposed):
     """The loop writes the adapted weights down, and lets autograd find the rest."""
     workspace, run, folder = adapted(tiny, spec)
-    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    state = prepare(workspace.store, run.run_id, say=quiet)
     batches = [torch.from_numpy(state.sampler.batch(i)) for i in range(state.layout.n_steps)]
     pairs = {}
     for name, p in state.model.named_parameters():

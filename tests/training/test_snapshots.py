@@ -17,10 +17,10 @@ from mixture_assets.plans import PlannedRun, plan_proxies
 from mixture_assets.running import create_runs
 from mixture_assets.selection.snapshots import Snapshot, load_trained
 from mixture_assets.store.runs import RunFolder
-from mixture_assets.training import loop
 from mixture_assets.training.loop import Interrupted, train
 from mixture_assets.training.model import build_model
 from mixture_assets.training.snapshots import snapshot_steps
+from mixture_assets.training.state import prepare
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -66,7 +66,7 @@ def test_a_run_without_snapshots_keeps_its_name(tiny):
 
 def test_snapshots_are_those_of_a_plain_adam(tiny):
     workspace, run, folder = with_snapshots(tiny, 3)
-    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    state = prepare(workspace.store, run.run_id, say=quiet)
     n = state.layout.n_steps
     batches = [torch.from_numpy(state.sampler.batch(i)) for i in range(n)]
     train(workspace.store, run.run_id, say=quiet)
@@ -142,7 +142,7 @@ def test_snapshots_change_no_weight_and_survive_a_resume_bit_for_bit(tiny, tmp_p
 def test_more_snapshots_than_steps_are_told_before_training(tiny):
     workspace, run, _ = with_snapshots(tiny, 1000)
     with pytest.raises(MixtureError, match=r"a run of \d+ steps cannot have 1000 snapshots"):
-        loop.prepare(workspace.store, run.run_id, say=quiet)
+        prepare(workspace.store, run.run_id, say=quiet)
 
 
 def test_a_damaged_snapshot_and_one_of_another_model_are_told(tiny, tmp_path):

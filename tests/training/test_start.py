@@ -18,11 +18,11 @@ from mixture_assets.corpus import Workspace, build_corpus
 from mixture_assets.plans import PlannedRun, plan_proxies
 from mixture_assets.running import create_runs
 from mixture_assets.store.runs import RunFolder
-from mixture_assets.training import loop
 from mixture_assets.training.loop import Interrupted, train
 from mixture_assets.training.model import build_model, model_config
 from mixture_assets.training.model_files import load_model
 from mixture_assets.training.start import adopt_model, model_folder
+from mixture_assets.training.state import prepare
 
 SMALL = {"width": 16, "layers": 2, "heads": 2, "context": 32}
 QWEN = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -236,7 +236,7 @@ def test_runs_without_a_start_keep_their_names(proxy):
 def test_a_started_run_is_a_plain_loop_from_the_same_weights(proxy, tmp_path):
     model = local_model(tmp_path / "there")
     workspace, run = started(proxy, tmp_path / "there")
-    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    state = prepare(workspace.store, run.run_id, say=quiet)
     batches = [torch.from_numpy(state.sampler.batch(i)) for i in range(state.layout.n_steps)]
     result = train(workspace.store, run.run_id, say=quiet)
 
@@ -272,7 +272,7 @@ def test_a_run_goes_on_where_another_one_ended(proxy):
     left = RunFolder(workspace.store, first.run_id).model_path
     _, run = started(proxy, left)
     assert run.spec.model == first.spec.model
-    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    state = prepare(workspace.store, run.run_id, say=quiet)
     tokens = torch.from_numpy(state.sampler.batch(0))
     with torch.no_grad():
         other = AutoModelForCausalLM.from_pretrained(left)
@@ -311,25 +311,25 @@ def test_windows_may_be_shorter_than_the_models(proxy, tmp_path):
     _, model = adopt_model(workspace.store, tmp_path / "there")
     short = dataclasses.replace(model, context=16)
     workspace, run = started(proxy, tmp_path / "there", model=short)
-    assert loop.prepare(workspace.store, run.run_id, say=quiet).sampler.batch(0).shape == (16, 17)
+    assert prepare(workspace.store, run.run_id, say=quiet).sampler.batch(0).shape == (16, 17)
     longer = dataclasses.replace(model, context=64)
     workspace, run = started(proxy, tmp_path / "there", model=longer)
     with pytest.raises(MixtureError, match="a context of 64 tokens is longer than the model's 32"):
-        loop.prepare(workspace.store, run.run_id, say=quiet)
+        prepare(workspace.store, run.run_id, say=quiet)
 
 
 def test_a_run_that_does_not_fit_its_model_is_told_before_it_trains(proxy, tmp_path):
     local_model(tmp_path / "larger", vocab_size=321)
     workspace, run = started(proxy, tmp_path / "larger")
     with pytest.raises(MixtureError, match=r"has a vocabulary of 321 tokens, .* one of 320"):
-        loop.prepare(workspace.store, run.run_id, say=quiet)
+        prepare(workspace.store, run.run_id, say=quiet)
     local_model(tmp_path / "there")
     workspace, run = started(proxy, tmp_path / "there", model=ModelSpec(width=32, context=32))
     with pytest.raises(MixtureError, match=r"the run says it trains .*width=32"):
-        loop.prepare(workspace.store, run.run_id, say=quiet)
+        prepare(workspace.store, run.run_id, say=quiet)
     workspace, run = started(proxy, tmp_path / "there", start=StartSpec(model="f" * 16))
     with pytest.raises(MixtureError, match="there is no model ffffffffffffffff in"):
-        loop.prepare(workspace.store, run.run_id, say=quiet)
+        prepare(workspace.store, run.run_id, say=quiet)
 
 
 def test_another_tokenizer_of_as_many_tokens_is_told(proxy, tmp_path):
@@ -343,10 +343,10 @@ def test_another_tokenizer_of_as_many_tokens_is_told(proxy, tmp_path):
     (tmp_path / "there" / "tokenizer.json").write_text(json.dumps(said))
     workspace, run = started(proxy, tmp_path / "there")
     with pytest.raises(MixtureError, match=r"has another tokenizer\.json than"):
-        loop.prepare(workspace.store, run.run_id, say=quiet)
+        prepare(workspace.store, run.run_id, say=quiet)
     (model_folder(workspace.store, run.spec.start.model) / "tokenizer.json").write_text("{}")
     with pytest.raises(MixtureError, match="or one that cannot be read"):
-        loop.prepare(workspace.store, run.run_id, say=quiet)
+        prepare(workspace.store, run.run_id, say=quiet)
 
 
 def test_a_padding_token_of_the_checkpoint_is_trained_like_any_other(proxy, tmp_path):
@@ -355,6 +355,6 @@ def test_a_padding_token_of_the_checkpoint_is_trained_like_any_other(proxy, tmp_
     model.config.pad_token_id = 17
     model.save_pretrained(tmp_path / "there")
     workspace, run = started(proxy, tmp_path / "there")
-    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    state = prepare(workspace.store, run.run_id, say=quiet)
     assert state.model.get_input_embeddings().padding_idx is None
     assert model_config(run.spec.model, vocab_size=320).pad_token_id is None

@@ -17,8 +17,8 @@ from mixture_assets.running import create_runs
 from mixture_assets.store.ingest import ingest
 from mixture_assets.store.query import query
 from mixture_assets.store.runs import RunFolder
-from mixture_assets.training import loop
 from mixture_assets.training.loop import Interrupted, train
+from mixture_assets.training.state import prepare
 
 # The runs are short.
 pytestmark = pytest.mark.filterwarnings("ignore:'(dga|doge)' updates its weights")
@@ -198,7 +198,7 @@ def test_a_run_that_was_planned_does_not_die_at_its_caps(tiny, spare):
 
 def test_the_specialist_documents_are_in_no_training_batch(tiny):
     workspace, run = steered(tiny)
-    state = loop.prepare(workspace.store, run.run_id, say=quiet)
+    state = prepare(workspace.store, run.run_id, say=quiet)
     assert set(state.sampler.windows.domains) == {"animals", "numbers", "plants"}
     assert "specialist" not in run.spec.token_sets
 
