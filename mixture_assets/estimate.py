@@ -11,6 +11,7 @@ from mixture_assets.data.tokenizer import load_tokenizer
 from mixture_assets.policy_runs import has_policies_alone
 from mixture_assets.running import n_workers
 from mixture_assets.search import Search, method_of
+from mixture_assets.selection_estimate import selection_stages
 from mixture_assets.training.model import count_parameters
 from mixture_assets.training.rate import measure_tokens_per_second, training_flops
 
@@ -51,7 +52,9 @@ def estimate(workspace: Workspace) -> list[PlanRow]:
         rows.append(_plan_row(workspace, stage, len(runs), tokens, proxy_model))
     n_full = len(e.full.mixtures) * len(e.full.seeds)
     tokens = n_full * e.full.budget_tokens
-    return [*rows, _plan_row(workspace, "full runs", n_full, tokens, e.model)]
+    rows.append(_plan_row(workspace, "full runs", n_full, tokens, e.model))
+    stages = selection_stages(workspace)
+    return [*rows, *(_plan_row(workspace, s.name, s.runs, s.tokens, s.model) for s in stages)]
 
 
 def plan_table(rows: Sequence[PlanRow]) -> tuple[tuple[str, ...], list[list[str]]]:

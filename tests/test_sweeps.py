@@ -21,6 +21,7 @@ from mixture_assets.pools import Selection
 from mixture_assets.running import result_of
 from mixture_assets.selection.points import Point, cells
 from mixture_assets.selection_page import curves, misfit
+from mixture_assets.selection_estimate import selection_stages
 from mixture_assets.selection_runs import decision_of
 from mixture_assets.selection_table import read_points
 from mixture_assets.store.query import query
@@ -152,6 +153,24 @@ def test_costs_are_those_of_the_runs_and_of_scoring(swept):
             assert scoring > 2 * 2 * 3 * 0.5 * n * tokens * 0.5
         else:
             assert (scoring == 0) is (cell.method == "random")
+
+
+def test_what_the_plan_said_is_what_was_trained(swept):
+    sweep = swept[0].sweep
+    workspace, pool = sweep.scored.selection.workspace, sweep.scored.selection.pool
+    said = dataclasses.replace(workspace.experiment.selection, pool_tokens=pool.n_tokens)
+    planned = Workspace(dataclasses.replace(workspace.experiment, selection=said))
+    stages = {stage.name: stage for stage in selection_stages(planned)}
+    runs = [
+        ("base model", list(sweep.scored.base.values())),
+        ("warm-up", [sweep.scored.runs.warmup]),
+        ("runs on subsets, model", sweep.planned),
+    ]
+    for name, trained in runs:
+        stage = stages.pop(f"selection: {name}")
+        assert stage.runs == len(trained)
+        assert stage.tokens == pytest.approx(sum(r.spec.budget_tokens for r in trained), rel=0.12)
+    assert stages.keys() == {"selection: reference", "selection: perplexities"}
 
 
 def test_the_points_file_is_read_by_the_other_verbs(swept, tmp_path):
