@@ -20,8 +20,8 @@ from mixture_assets.garbage import find_garbage
 from mixture_assets.pools import Selection
 from mixture_assets.running import result_of
 from mixture_assets.selection.points import Point, cells
-from mixture_assets.selection_page import curves, misfit
 from mixture_assets.selection_estimate import selection_stages
+from mixture_assets.selection_page import curves, misfit
 from mixture_assets.selection_runs import decision_of
 from mixture_assets.selection_table import read_points
 from mixture_assets.store.query import query
