@@ -56,7 +56,7 @@ class Outcome:
     model: str
     kind: str  # 'sure choice' or 'favourite'
     chosen: str
-    measured: str  # the cell that stands for it: of the nearest share
+    measured: str  # the cell that stands for it: of the nearest share within the budget
     best: str
     regret: Gap  # loss of the choice minus that of the best, over all cells within the budget
 
@@ -156,7 +156,7 @@ def score_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> list[Outcome]
     n_compared = max(1, len(affordable) - 1)
     found = []
     for kind, row in (("sure choice", said.plan.choice), ("favourite", said.plan.favourite)):
-        cell = _nearest(own, row)
+        cell = _nearest(affordable, row)
         if cell is not None:
             regret = gap(best, cell, n_compared=n_compared)
             names = _named(row.method, row.share), _cell_name(cell), _cell_name(best)
@@ -164,9 +164,9 @@ def score_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> list[Outcome]
     return found
 
 
-def _nearest(own: Sequence[Cell], row: Row) -> Cell | None:
+def _nearest(affordable: Sequence[Cell], row: Row) -> Cell | None:
     """The cell of a method whose share is nearest to what was chosen; None without any."""
-    mine = [c for c in own if c.point.method == row.method and c.point.share]
+    mine = [c for c in affordable if c.point.method == row.method and c.point.share]
     return min(mine, key=lambda c: abs(math.log((c.point.share or 1.0) / row.share)), default=None)
 
 

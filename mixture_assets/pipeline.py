@@ -181,14 +181,31 @@ def compare_runs(
 
 
 def record_costs(
-    workspace: Workspace, decision_id: str, planned: Sequence[PlannedRun], role: str
+    workspace: Workspace,
+    decision_id: str,
+    planned: Sequence[PlannedRun],
+    role: str,
+    *,
+    predicted: Callable[[float, float], float] | None = None,
 ) -> None:
-    """What a decision cost: one row for each run that it rests on, and one for its steering."""
-    _record_costs(workspace, decision_id, [run.run_id for run in planned], role)
+    """What a decision cost: one row for each run that it rests on, and one for its steering.
+
+    Args:
+        workspace: The experiment.
+        decision_id: What rests on the runs.
+        planned: The runs; those that are not done yet cost nothing yet.
+        role: Of the runs in the decision.
+        predicted: FLOPs of parameters and tokens, where a cost model has said them.
+    """
+    _record_costs(workspace, decision_id, [run.run_id for run in planned], role, predicted)
 
 
 def _record_costs(
-    workspace: Workspace, decision_id: str, run_ids: Sequence[str], role: str
+    workspace: Workspace,
+    decision_id: str,
+    run_ids: Sequence[str],
+    role: str,
+    predicted: Callable[[float, float], float] | None = None,
 ) -> None:
     rows = []
     for run_id in run_ids:
@@ -197,6 +214,9 @@ def _record_costs(
             row = {"decision_id": decision_id, "run_id": run_id, "device": result["device"]}
             steering = result.get("seconds_steering") or 0.0
             seconds, flops = result["seconds"], result["flops_train"] + result["flops_eval"]
+            if predicted is not None:
+                tokens = sum(result["realised_tokens"].values())
+                row["predicted_flops"] = predicted(result["n_params"], tokens)
             rows.append(row | _cost(role, flops, seconds - steering))
             if "flops_steering" in result:
                 rows.append(row | _cost("steering", result["flops_steering"], steering))

@@ -108,7 +108,7 @@ def subset_table(sweep: Sweep) -> Table:
         if (cell.method, cell.share) not in seen:
             seen.add((cell.method, cell.share))
             (tokens,) = cell.run.spec.token_sets.values()
-            n = f"{len(cell.doc_ids):,}"
+            n = f"{len(cell.documents):,}"
             size = f"{cell.run.spec.budget_tokens:,}"
             rows.append([cell.method, f"{100 * cell.share:g} %", n, size, tokens])
     return ("method", "share", "documents", "tokens trained on", "token set"), rows

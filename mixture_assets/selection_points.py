@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mixture_assets.core.names import SPECIALIST
 from mixture_assets.plans import PlannedRun
 from mixture_assets.pools import Selection
@@ -16,7 +19,7 @@ ScoreSets = Mapping[tuple[str, int], ScoreSet]  # by method and seed
 WITHOUT = "none"  # the method of a model that is not trained on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One method, share, model and seed, and the run that trains it."""
 
@@ -25,7 +28,7 @@ class Cell:
     model: str
     seed: int
     run: PlannedRun
-    doc_ids: frozenset[str]
+    documents: NDArray[np.uint64]  # hashes of their contents, ascending
 
 
 def measured_cells(
@@ -106,11 +109,14 @@ def untrained(selection: Selection, base: Mapping[str, PlannedRun]) -> dict[str,
 
 def overlap(cells: Sequence[Cell], share: float, methods: Sequence[str]) -> list[list[float]]:
     """Share of the documents of one method's subset that another's has too, first seed each."""
-    chosen: dict[str, frozenset[str]] = {}
+    chosen: dict[str, NDArray[np.uint64]] = {}
     for cell in cells:
         if cell.share == share:
-            chosen.setdefault(cell.method, cell.doc_ids)
-    return [[len(chosen[a] & chosen[b]) / max(1, len(chosen[a])) for b in methods] for a in methods]
+            chosen.setdefault(cell.method, cell.documents)
+    return [
+        [np.isin(chosen[a], chosen[b], assume_unique=True).mean().item() for b in methods]
+        for a in methods
+    ]
 
 
 def _full_flops(selection: Selection, result: Mapping[str, Any]) -> float:

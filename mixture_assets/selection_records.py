@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mixture_assets.core.digest import digest
 from mixture_assets.core.names import SELECTED
-from mixture_assets.corpus import Workspace
 from mixture_assets.plans import PlannedRun
 from mixture_assets.pools import Selection
+from mixture_assets.selection.costs import gradient_cost, perplexity_cost
 from mixture_assets.selection.curve_draws import Parameter, UtilityFit
 from mixture_assets.selection.points import Point
 from mixture_assets.selection.scores import SCORES_VERSION, ScoreSet
@@ -43,7 +43,9 @@ def record_scores(
     write_record(selection.workspace.store, "selection_scores", digest([head, sorted(every)]), rows)
 
 
-def record_scoring_costs(workspace: Workspace, sweep_id: str, sets: Iterable[ScoreSet]) -> None:
+def record_scoring_costs(
+    selection: Selection, sweep_id: str, sets: Iterable[ScoreSet], selector_params: float
+) -> None:
     """What scoring cost, on the ledger beside the runs: one row for each score set."""
     rows = [
         {
@@ -53,10 +55,22 @@ def record_scoring_costs(workspace: Workspace, sweep_id: str, sets: Iterable[Sco
             "flops": scores.flops,
             "device_seconds": scores.seconds,
             "device": scores.device,
+            "predicted_flops": _predicted(selection, scores, selector_params),
         }
         for _, scores in sorted({s.digest: s for s in sets}.items())
     ]
-    write_record(workspace.store, "cost", digest([sweep_id, "scoring"]), {"cost": rows})
+    store = selection.workspace.store
+    write_record(store, "cost", digest([sweep_id, "scoring"]), {"cost": rows})
+
+
+def _predicted(selection: Selection, scores: ScoreSet, params: float) -> float:
+    """What the cost model says of a score set; lexical methods are free in it."""
+    if scores.method == "perplexity":
+        return perplexity_cost(params, scores.n_tokens).flops
+    if scores.method == "gradient":
+        snapshots = selection.spec.warmup_epochs
+        return gradient_cost(params, scores.n_tokens, snapshots=snapshots).flops
+    return 0.0
 
 
 def record_points(
@@ -83,7 +97,7 @@ def record_points(
             "token_set_id": token_set,
             "domain": SELECTED,
             "available_tokens": c.run.spec.budget_tokens,
-            "n_documents": len(c.doc_ids),
+            "n_documents": len(c.documents),
         }
         for c, _ in measured
         for token_set in c.run.spec.token_sets.values()
@@ -138,6 +152,6 @@ def _point_row(sweep_id: str, cell: Cell, point: Point, sets: ScoreSets) -> dict
         "seed": cell.seed,
         "run_id": cell.run.run_id,
         "score_set_id": sets[cell.method, cell.seed].digest,
-        "n_documents": len(cell.doc_ids),
+        "n_documents": len(cell.documents),
         "judged_loss_nats": -point.performance,
     } | {name: getattr(point, name) for name in names}

@@ -1,7 +1,10 @@
 """The runs of a sweep of selections: what scores, and what is trained on what is chosen."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mixture_assets import pipeline
 from mixture_assets.core.digest import digest
@@ -10,9 +13,10 @@ from mixture_assets.corpus import Workspace
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.plans import PlannedRun
 from mixture_assets.pools import Selection, Starts
-from mixture_assets.running import missing_runs, train
+from mixture_assets.running import missing_runs, result_of, train
 from mixture_assets.scoring import SelectorRuns, score_set, selector_runs
 from mixture_assets.selection.choose import choose
+from mixture_assets.selection.costs import train_flops
 from mixture_assets.selection.points import Point
 from mixture_assets.selection.scores import ScoreSet
 from mixture_assets.selection_points import Cell, ScoreSets, measured_cells, untrained
@@ -40,6 +44,12 @@ class Scored:
     starts: Starts
     runs: SelectorRuns
     sets: ScoreSets
+
+    @property
+    def selector_params(self) -> float:
+        """Of the model that scores; 0 where none does."""
+        done = (result_of(self.selection.workspace, run) for run in self.runs.planned)
+        return float(next((r["n_params"] for r in done if r is not None), 0.0))
 
 
 @dataclass(frozen=True)
@@ -136,13 +146,13 @@ def plan_sweep(scored: Scored) -> Sweep:
                 key = (scores.digest, share, drawn)
                 if key not in subsets:
                     subsets[key] = _subset(selection, scores, share, drawn)
-                tokens, doc_ids = subsets[key]
+                tokens, documents = subsets[key]
                 for model in sorted(selection.models):
                     label = f"{method} {100 * share:g} % {model} seed {seed}"
                     run = selection.finetune_run(
                         scored.starts, model, tokens, seed=seed, label=label, method=method
                     )
-                    cells.append(Cell(method, share, model, seed, run, doc_ids))
+                    cells.append(Cell(method, share, model, seed, run, documents))
     return Sweep(scored, _one_name(cells))
 
 
@@ -157,10 +167,16 @@ def train_sweep(
     workspace = sweep.scored.selection.workspace
     _train(workspace, runs, "runs on subsets", say, on_settled)
     name = decision_of(sweep)
-    pipeline.record_costs(workspace, name, runs, "finetune")
-    pipeline.record_costs(workspace, name, list(sweep.scored.base.values()), "base")
-    pipeline.record_costs(workspace, name, sweep.scored.runs.planned, "selector")
-    record_scoring_costs(workspace, name, sweep.scored.sets.values())
+    own = {
+        "finetune": runs,
+        "base": list(sweep.scored.base.values()),
+        "selector": sweep.scored.runs.planned,
+    }
+    for role, planned in own.items():
+        pipeline.record_costs(workspace, name, planned, role, predicted=train_flops)
+    record_scoring_costs(
+        sweep.scored.selection, name, sweep.scored.sets.values(), sweep.scored.selector_params
+    )
 
 
 def decision_of(sweep: Sweep) -> str:
@@ -185,7 +201,7 @@ def _train(
 
 def _subset(
     selection: Selection, scores: ScoreSet, share: float, seed: int
-) -> tuple[DomainTokens, frozenset[str]]:
+) -> tuple[DomainTokens, NDArray[np.uint64]]:
     found = choose(scores, share, seed)
     try:
         tokens = selection.subset(found.doc_ids)
@@ -193,13 +209,10 @@ def _subset(
         raise MixtureError(
             f"{100 * share:g} % of the pool by {scores.method!r}: {error}", hint=error.hint
         ) from error
-    return tokens, frozenset(found.doc_ids)
+    return tokens, np.sort(found.hashes)
 
 
 def _one_name(cells: Sequence[Cell]) -> list[Cell]:
     """Cells of the same run point to the same plan of it: the label of the first method."""
     first: dict[str, PlannedRun] = {}
-    return [
-        Cell(c.method, c.share, c.model, c.seed, first.setdefault(c.run.run_id, c.run), c.doc_ids)
-        for c in cells
-    ]
+    return [replace(c, run=first.setdefault(c.run.run_id, c.run)) for c in cells]

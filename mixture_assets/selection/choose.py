@@ -13,8 +13,13 @@ from mixture_assets.selection.shuffle import shuffled
 class Subset(NamedTuple):
     """The documents chosen at a share."""
 
-    doc_ids: list[str]  # in the order in which they were chosen
+    hashes: NDArray[np.uint64]  # of their contents, in the order in which they were chosen
     n_tokens: int  # of these
+
+    @property
+    def doc_ids(self) -> list[str]:
+        """The hashes as shards name documents: 16 hex characters."""
+        return [f"{h:016x}" for h in self.hashes.tolist()]
 
 
 def choose(score_set: ScoreSet, share: float, seed: int = 0) -> Subset:
@@ -44,8 +49,7 @@ def choose(score_set: ScoreSet, share: float, seed: int = 0) -> Subset:
     needed = share * rows.n_tokens.sum()
     n_documents = min(int(np.searchsorted(total, needed)) + 1, len(order))
     chosen = order[:n_documents]
-    doc_ids = [f"{h:016x}" for h in rows.hashes[chosen].tolist()]
-    return Subset(doc_ids, int(total[n_documents - 1]))
+    return Subset(rows.hashes[chosen], int(total[n_documents - 1]))
 
 
 def _once(rows: Rows) -> Rows:

@@ -213,7 +213,8 @@ CREATE VIEW refit_cost AS
 
 CREATE VIEW cost_by_decision AS
     SELECT decision_id, role, count(DISTINCT run_id) AS n_runs, sum(flops) AS flops,
-        sum(device_seconds) AS device_seconds, string_agg(DISTINCT device, ', ') AS devices
+        sum(device_seconds) AS device_seconds, string_agg(DISTINCT device, ', ') AS devices,
+        sum(predicted_flops) AS predicted_flops
     FROM cost GROUP BY decision_id, role;
 
 -- What no longer matches its inputs, and which input changed: of each experiment's current
