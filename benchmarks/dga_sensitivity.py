@@ -49,14 +49,14 @@ evaluations = 1
 path = "readmes"
 """
 DEFAULTS = {"eta": 5.0, "update_steps": 30, "ema": 0.1, "floor": 0.01}
-OF_RUN = {"clip_norm": 1.0, "specialist_tokens": 512, "group_tokens": 256, "start": "natural"}
+OF_RUN = {"clip_norm": 1.0, "specialist_tokens": 256, "group_tokens": 256, "start": "natural"}
 SWEEPS = {
     "eta": [1.5, 15.0, 50.0],
     "update_steps": [10, 100],
     "ema": [0.03, 0.3, 1.0],
     "floor": [0.1],
     "clip_norm": [0.0],
-    "specialist_tokens": [128, 2048],
+    "specialist_tokens": [128, 512, 2048],
     "group_tokens": [128, 1024],
     "start": ["importance"],
 }

@@ -33,7 +33,7 @@ from mixture_assets.specialist import specialist_set, steering_texts, texts_at, 
 STEERED = ("dga", "doge")
 _SPECIALIST_SHARE = 0.5  # of a training batch: the specialist batch behind an update
 _FEW_UPDATES = 20  # docs/benchmarks.md: runs of fewer are hardly steered
-_LEAST_TOKENS = 512  # of that batch: fewer say too little
+_LEAST_TOKENS = 256  # of that batch: 128 to 2,048 could not be told apart (docs/benchmarks.md)
 
 
 @dataclass(frozen=True)

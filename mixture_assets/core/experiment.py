@@ -111,7 +111,7 @@ class OnlineSettings:
 
     start: Literal["natural", "uniform", "importance"] = "natural"
     alignment: AlignmentWay = "auto"
-    specialist_tokens: int = 0  # of the batch behind each update; 0: half of batch_tokens, or 512
+    specialist_tokens: int = 0  # of the batch behind each update; 0: half of batch_tokens, or 256
     group_tokens: int = 256  # of each domain in an update step, or what a tenth holds
     clip_norm: float = 1.0  # of gradients before the inner product; 0: none
     clip_by: Literal["training", "domain"] = "training"
