@@ -44,6 +44,10 @@ def rising(method, share):
     return -3 + 2 * (1 - math.exp(-4 * share))
 
 
+def flat(method, share):
+    return -3.0
+
+
 def peaked(method, share):
     """Random rises all the way; `a` is best at a quarter of the pool, and falls again."""
     if method == "a":
@@ -79,15 +83,14 @@ def test_an_interval_is_welchs_with_a_part_of_the_error_for_each_choice():
 
 @pytest.mark.parametrize("random_sd", [0.02, 0.08])
 def test_methods_that_are_all_alike_seldom_beat_random(random_sd):
-    """Whatever the noise of random documents: at most 1 in 20, 12 of 150 with chance 0.06."""
+    """Where no share is better than another, whatever the noise: 1 in 20 at most, as promised."""
     rng = np.random.default_rng(0)
+    noise = {"random": random_sd}
     supported = sum(
-        verdict(
-            "m", sweep(rng, rising, lambda m: random_sd if m == "random" else 0.02), 0.5
-        ).is_supported
+        verdict("m", sweep(rng, flat, lambda m: noise.get(m, 0.02)), 0.5).is_supported
         for _ in range(150)
     )
-    assert supported <= 12
+    assert supported <= 12  # more has a chance of 0.04 where 1 in 20 is the truth
 
 
 def test_gains_are_covered():
