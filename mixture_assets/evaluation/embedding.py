@@ -32,6 +32,7 @@ class ModelEmbedding:
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._model = AutoModel.from_pretrained(folder).eval()
         self._context = int(getattr(self._model.config, "max_position_embeddings", _CONTEXT))
+        self.flops = 0.0  # of all forward passes so far: 2 N T, input embeddings apart
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """N x K, float32, of length 1; zeros for an empty text."""
@@ -40,11 +41,18 @@ class ModelEmbedding:
             for window in self._windows(text):
                 windows.append(window)
                 owners.append(number)
+        self.flops += 2.0 * self._n_params * sum(map(len, windows))
         total = torch.zeros(len(texts), int(self._model.config.hidden_size), dtype=torch.float64)
         for first in range(0, len(windows), _BATCH):
             sums = summed_states(self._model, windows[first : first + _BATCH])
             total.index_add_(0, torch.tensor(owners[first : first + _BATCH]), sums)
         return torch.nn.functional.normalize(total, dim=1).float().numpy()
+
+    @property
+    def _n_params(self) -> int:
+        looked_up = self._model.get_input_embeddings().weight.numel()
+        every = sum(int(p.numel()) for p in self._model.parameters())
+        return every - int(looked_up)
 
     def _windows(self, text: str) -> list[list[int]]:
         # Cut first: tokens have about 4 characters, and a document can be a book.

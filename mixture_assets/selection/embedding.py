@@ -39,6 +39,11 @@ class MeanCosine(OnCpu):
         """What names the embedding, and what it was learned from."""
         return {"embedding": dict(self.embedding.settings), "learned": _learned(self.embedding)}
 
+    @property
+    def flops(self) -> float:
+        """Of a language model's forward passes; 0 for what is priced by its seconds."""
+        return float(getattr(self.embedding, "flops", 0.0))
+
     def prepare(self, specialist: Documents, pool: Pool) -> None:
         """Embed the specialist documents.
 

@@ -44,6 +44,15 @@ def test_a_document_is_the_mean_of_its_own_states(folder):
         assert row == pytest.approx((mean / mean.norm()).numpy(), abs=1e-5)
 
 
+def test_flops_are_two_a_weight_and_token(folder):
+    embedding = learn(f"proxy:{folder}", [])
+    assert embedding.flops == 0
+    embedding.embed(TEXTS)
+    weights = {n: p.numel() for n, p in AutoModel.from_pretrained(folder).named_parameters()}
+    n = sum(x for name, x in weights.items() if name not in ("embed_tokens.weight", "wte.weight"))
+    assert embedding.flops == 2 * n * (2 + 0 + 32 + 4 + 1)
+
+
 def test_padding_changes_nothing(folder):
     model = AutoModel.from_pretrained(folder).eval()
     windows = [[2, 3], [4, 2, 3, 3, 2, 4], [1]]
