@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
+from mixture_assets.methods.decision import Value
 from mixture_assets.methods.uncertainty import percentile_interval
 from mixture_assets.selection.outlook import RANDOM, Outlook
 from mixture_assets.selection.planner import plan
 from mixture_assets.selection.points import Cell, Point, cells
 from mixture_assets.selection.question import Plan, Question, Row
-from mixture_assets.selection.verdict import Gap, gap, within
+from mixture_assets.selection.verdict import gap, within
 from mixture_assets.selection_runs import Sweep
 from mixture_assets.store.records import Rows, read_record, write_record
 from mixture_assets.store.runs import now_text
@@ -58,7 +59,7 @@ class Outcome:
     chosen: str
     measured: str  # the cell that stands for it: of the nearest share within the budget
     best: str
-    regret: Gap  # loss of the choice minus that of the best, over all cells within the budget
+    regret: Value  # loss of the choice minus that of the best, over all cells within the budget
 
     @property
     def is_within_noise(self) -> bool:

@@ -16,20 +16,12 @@ from dataclasses import dataclass
 from scipy.stats import t as student
 
 from mixture_assets.core.units import flops_text
+from mixture_assets.methods.decision import Value
 from mixture_assets.selection.outlook import RANDOM
 from mixture_assets.selection.points import Cell, Point, cells
 
 _ERROR = 0.05  # on each side, over all that is compared
 _SAME = 0.01  # costs that are alike: a subset ends with a whole document
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gap:
-    """Performance of one cell above that of another, with its 90 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +66,7 @@ def within(found: Sequence[Cell], budget_share: float) -> list[Cell]:
     return [c for c in found if c.point.cost <= budget_share * (1 + _SAME)]
 
 
-def gap(cell: Cell, other: Cell, *, n_compared: int = 1) -> Gap:
+def gap(cell: Cell, other: Cell, *, n_compared: int = 1) -> Value:
     """How much better a cell is than another; without repeats nobody knows.
 
     Args:
@@ -84,16 +76,16 @@ def gap(cell: Cell, other: Cell, *, n_compared: int = 1) -> Gap:
     """
     value = cell.point.performance - other.point.performance
     if cell.point == other.point:
-        return Gap(value=0.0, low=0.0, high=0.0)
+        return Value(value=0.0, low=0.0, high=0.0)
     errors = (cell.standard_error, other.standard_error)
     if None in errors:
-        return Gap(value=value, low=-math.inf, high=math.inf)
+        return Value(value=value, low=-math.inf, high=math.inf)
     variance = [e * e for e in errors if e is not None]
     freedom = sum(variance) ** 2 / max(
         sum(v * v / n for v, n in zip(variance, (cell.freedom, other.freedom), strict=True)), 1e-300
     )
     half = float(student.ppf(1 - _ERROR / n_compared, max(freedom, 1.0))) * math.sqrt(sum(variance))
-    return Gap(value=value, low=value - half, high=value + half)
+    return Value(value=value, low=value - half, high=value + half)
 
 
 def verdict(model: str, points: Sequence[Point], budget_share: float) -> Verdict | None:
