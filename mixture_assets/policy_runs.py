@@ -1,40 +1,23 @@
 """Full runs towards a specialist set: no proxy run, no proposal; what they reach, beside what."""
 
 import dataclasses
-import json
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from mixture_assets import pipeline
 from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.experiment_rules import POLICIES, check
-from mixture_assets.core.names import RESERVED, SPECIALIST, STEERING, nearest
-from mixture_assets.core.units import flops_text, seconds_text, tokens_text
+from mixture_assets.core.names import SPECIALIST, nearest
 from mixture_assets.corpus import Corpus, Workspace
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
 from mixture_assets.plans import PlannedRun, plan_full_runs, require_full_runs, some_full_runs
-from mixture_assets.report.images import small_png
-from mixture_assets.report.weight_path import weight_path
 from mixture_assets.running import missing_runs, result_of, train
 from mixture_assets.specialist import with_specialist
-from mixture_assets.store.files import atomic_write_bytes
 from mixture_assets.store.runs import RunFolder
 
-Table = tuple[Sequence[str], list[tuple[str, ...]]]
-Rows = Sequence[Mapping[str, Any]]
 BASELINES = ("natural", "uniform")
-_TOLD = (
-    *("run_id", "losses", "flops_train", "flops_steering", "seconds", "seconds_steering"),
-    *("alignment_way", "n_updates", "update_share"),
-    *("final_weights", "mean_weights", "drawn_shares"),
-)
-_SHOWN = 8  # weights in a line
-_LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -166,195 +149,3 @@ def specialist_curves(
         found[end] = final["losses"][SPECIALIST]["loss_nats"]
         curves.setdefault(run.mixture_name, {})[run.spec.seed] = sorted(found.items())
     return curves
-
-
-def policy_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
-    """Judged, steering and general loss of each run, and what its steering cost."""
-    header = ("mixture", "seed", "judged (nats)", "steering (nats)", "mean of domains (nats)")
-    rows: list[tuple[str, ...]] = []
-    for run in planned:
-        result = result_of(workspace, run)
-        if result is None or SPECIALIST not in result["losses"]:
-            continue
-        losses = result["losses"]
-        general = [row["loss_nats"] for d, row in losses.items() if d not in RESERVED]
-        judged = losses[SPECIALIST]
-        error = judged["loss_se_nats"]
-        rows.append(
-            (
-                run.mixture_name,
-                str(run.spec.seed),
-                f"{judged['loss_nats']:.3f}" + ("" if error is None else f" ±{error:.3f}"),
-                f"{losses[STEERING]['loss_nats']:.3f}",
-                f"{sum(general) / len(general):.3f}",
-                overhead_text(result),
-            )
-        )
-    return (*header, "steering cost"), rows
-
-
-def overhead_text(result: Mapping[str, Any]) -> str:
-    """What steering took, beside a static run of the same tokens; '-' for a static run.
-
-    And which share of the tokens its update steps took, whose batches are not those of others.
-    """
-    flops, seconds = result.get("flops_steering"), result.get("seconds_steering")
-    if flops is None:
-        return "-"
-    said = [f"{flops / result['flops_train']:.1%} FLOPs"]
-    if seconds is not None:
-        said.append(f"{seconds / max(1e-9, result['seconds'] - seconds):.1%} time")
-    if "update_share" in result:
-        said.append(f"updates {result['update_share']:.1%} of tokens")
-    return ", ".join(said)
-
-
-def comparison_lines(summary: PolicySummary) -> list[str]:
-    """One sentence for each policy and each mixture beside it."""
-    lines = []
-    for name, several in summary.comparisons.items():
-        for c in several:
-            interval = "" if c.low is None else f" (90 % interval {c.low:+.3f} .. {c.high:+.3f})"
-            lines.append(
-                f"{name} against {c.baseline}: specialist loss {c.difference:+.3f} nats"
-                f"{interval}: {c.verdict}"
-            )
-    return lines
-
-
-def weight_rows(workspace: Workspace, run: PlannedRun) -> list[dict[str, Any]]:
-    """The weights of a run that steers itself, as it wrote them; each once, in order."""
-    found = {}
-    for row in RunFolder(workspace.store, run.run_id).metrics():
-        if row["kind"] == "weights":
-            found[row["step"], row["domain"]] = row
-    return [row for _, row in sorted(found.items())]
-
-
-def weight_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
-    """Weights of the first seed of each mixture: requested first, drawn on average, last.
-
-    Before the last, what a method answers for a run of its own.
-    """
-    shown: dict[str, tuple[PlannedRun, dict[str, Any]]] = {}
-    for run in planned:
-        result = result_of(workspace, run)
-        if result is not None and run.mixture_name != SPECIALIST:
-            shown.setdefault(run.mixture_name, (run, result))
-    columns, header = [], ["domain"]
-    for name, (run, result) in shown.items():
-        first, drawn = _shares(run.spec.tokens), _shares(result["realised_tokens"])
-        if run.spec.online is None:
-            columns.append(drawn)
-            header.append(name)
-        else:
-            known = {"first": first, "mean": drawn, "answer": result.get("mean_weights")}
-            shown_of = {k: v for k, v in known.items() if v} | {"last": result["final_weights"]}
-            columns += list(shown_of.values())
-            header += [f"{name} {when}" for when in shown_of]
-    last = columns[-1] if columns else {}
-    domains = sorted({d for c in columns for d in c}, key=lambda d: (-last.get(d, 0.0), d))
-    return header, [(d, *(f"{c.get(d, 0.0):.3f}" for c in columns)) for d in domains]
-
-
-def _shares(tokens: Mapping[str, int]) -> dict[str, float]:
-    total = sum(tokens.values())
-    return {name: n / total for name, n in tokens.items()}
-
-
-def write_figures(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[Path]:
-    """The weight path of each run that steered itself, as a PNG beside the report."""
-    paths = []
-    for run in planned:
-        png = weight_path_png(workspace, run)
-        if png is not None:
-            folder = workspace.store / "reports" / workspace.experiment.name
-            paths.append(folder / f"weights_{run.mixture_name}_{run.spec.seed}.png")
-            atomic_write_bytes(paths[-1], png)
-    return paths
-
-
-def weight_path_png(workspace: Workspace, run: PlannedRun) -> bytes | None:
-    """The figure of a steered run's weights; None for a run that has none, or none yet."""
-    rows = weight_rows(workspace, run) if run.spec.online else []
-    if not rows:
-        return None
-    return small_png(weight_path(rows, run.label, budget_tokens=run.spec.budget_tokens))
-
-
-def summary_json(workspace: Workspace, summary: PolicySummary) -> dict[str, Any]:
-    """What `mixture run --policy --json` prints."""
-    runs = {}
-    for run in summary.runs:
-        result = result_of(workspace, run)
-        if result is not None:
-            runs[run.label] = {k: result[k] for k in _TOLD if k in result}
-    compared = {
-        name: [dataclasses.asdict(c) for c in several]
-        for name, several in summary.comparisons.items()
-    }
-    return {"full_runs": runs, "comparisons": compared, "n_trained": summary.n_trained}
-
-
-def weights_line(run: PlannedRun, rows: Rows) -> str:
-    """What a run that steers itself decided last, largest weights first."""
-    largest = sorted(rows, key=lambda row: (-row["weight"], row["domain"]))[:_SHOWN]
-    weights = ", ".join(f"{row['domain']} {row['weight']:.3f}" for row in largest)
-    return f"{run.label}, {tokens_text(rows[0]['tokens'])} tokens: {weights}"
-
-
-class Watch:
-    """Looks at runs that steer themselves while they train, and tells of new weights."""
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        planned: Sequence[PlannedRun],
-        tell: Callable[[PlannedRun, Rows], None],
-    ) -> None:
-        self.runs = [run for run in planned if run.spec.online is not None]
-        self.paths = [RunFolder(workspace.store, run.run_id).metrics_path for run in self.runs]
-        # What was decided before this process began is not news.
-        self.offsets = [path.stat().st_size if path.exists() else 0 for path in self.paths]
-        self.tell, self.looked = tell, 0.0
-
-    def __call__(self) -> None:
-        """Tell of the last weights of each run that decided since the last look."""
-        if time.monotonic() - self.looked < _LOOK_SECONDS:
-            return
-        self.looked = time.monotonic()
-        for number, run in enumerate(self.runs):
-            rows = self._new_weights(number)
-            if rows:
-                last = rows[-1]["step"]
-                self.tell(run, [row for row in rows if row["step"] == last])
-
-    def _new_weights(self, number: int) -> list[dict[str, Any]]:
-        run, path = self.runs[number], self.paths[number]
-        if not path.exists():
-            return []
-        with open(path, "rb") as file:
-            file.seek(self.offsets[number])
-            lines = file.readlines()
-        whole = [line for line in lines if line.endswith(b"\n")]
-        length = sum(map(len, whole))
-        rows = [json.loads(line) for line in whole if b'"kind":"weights"' in line]
-        online = run.spec.online
-        n_groups = len((online.basis if online else ()) or run.spec.tokens)
-        if rows and sum(row["step"] == rows[-1]["step"] for row in rows) < n_groups:  # half written
-            return []
-        self.offsets[number] += length
-        return rows
-
-
-def ledger_line(workspace: Workspace, planned: Sequence[PlannedRun]) -> str:
-    """What the runs cost altogether, steering apart."""
-    results = [r for run in planned if (r := result_of(workspace, run)) is not None]
-    flops = sum(r["flops_train"] + r["flops_eval"] for r in results)
-    steering = sum(r.get("flops_steering") or 0.0 for r in results)
-    seconds = sum(r["seconds"] for r in results)
-    tokens = sum(sum(r["realised_tokens"].values()) for r in results)
-    return (
-        f"{len(results)} runs, {tokens_text(tokens)} tokens, {flops_text(flops + steering)} in "
-        f"{seconds_text(seconds)} of one process; steering {flops_text(steering)} of it"
-    )

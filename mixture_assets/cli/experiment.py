@@ -96,7 +96,7 @@ def _run_policies(
 
 def _steer(workspace: Any, mixtures: Sequence[str], seeds: Sequence[int], as_json: bool) -> None:
     """Train full runs that need no search, and say what they came to."""
-    from mixture_assets import policy_runs, summaries
+    from mixture_assets import policy_page, policy_runs, summaries
 
     summary = policy_runs.run_policies(
         workspace,
@@ -106,18 +106,18 @@ def _steer(workspace: Any, mixtures: Sequence[str], seeds: Sequence[int], as_jso
         seeds=seeds,
     )
     if as_json:
-        print_json(policy_runs.summary_json(workspace, summary))
+        print_json(policy_page.summary_json(workspace, summary))
         return
     tokens = tokens_text(workspace.experiment.full.budget_tokens)
     click.echo(f"\nTowards the specialist set, after {tokens} tokens")
-    print_table(*policy_runs.policy_table(workspace, summary.runs))
-    for line in policy_runs.comparison_lines(summary):
+    print_table(*policy_page.policy_table(workspace, summary.runs))
+    for line in policy_page.comparison_lines(summary):
         click.echo(line)
     click.echo("\nWeights: share of training tokens, at the start, on average and at the end")
-    print_table(*policy_runs.weight_table(workspace, summary.runs))
-    for path in policy_runs.write_figures(workspace, summary.runs):
+    print_table(*policy_page.weight_table(workspace, summary.runs))
+    for path in policy_page.write_figures(workspace, summary.runs):
         click.echo(f"figure: {path}")
-    click.echo(policy_runs.ledger_line(workspace, summary.runs))
+    click.echo(policy_page.ledger_line(workspace, summary.runs))
     done = "nothing to do: every run was there" if summary.n_trained == 0 else "done"
     click.echo(done if summary.n_trained == 0 else f"{done}; run it again: nothing to do")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from mixture_assets import pipeline, policy_runs, running, summaries
+from mixture_assets import pipeline, policy_page, running, summaries
 from mixture_assets.choice import epochs
 from mixture_assets.compute.pool import PoolReport
 from mixture_assets.core.errors import MixtureError
@@ -25,7 +25,7 @@ from mixture_assets.data.tokenizer import FrozenTokenizer
 from mixture_assets.evaluation.comparison import Comparison
 from mixture_assets.methods.fit import DDOFit
 from mixture_assets.plans import PlannedRun
-from mixture_assets.policy_runs import Rows
+from mixture_assets.policy_page import Rows
 from mixture_assets.report.page import ReportPaths, figure_png
 from mixture_assets.search import Search
 from mixture_assets.selection.scores import ScoreSet
@@ -190,12 +190,12 @@ def of_weights(run: PlannedRun, rows: Rows) -> Metadata:
 def of_policies(workspace: Workspace, planned: Sequence[PlannedRun]) -> Metadata:
     """What was trained, losses on the specialist set, and the weight path of each policy."""
     found: Metadata = {"run_ids": " ".join(run.run_id for run in planned)}
-    header, rows = policy_runs.policy_table(workspace, planned)
+    header, rows = policy_page.policy_table(workspace, planned)
     if rows:
         found["specialist"] = table(header, rows)
     drawn: set[str] = set()
     for run in planned:
-        if run.mixture_name not in drawn and (png := policy_runs.weight_path_png(workspace, run)):
+        if run.mixture_name not in drawn and (png := policy_page.weight_path_png(workspace, run)):
             drawn.add(run.mixture_name)
             found[f"{run.mixture_name}_weights_figure"] = picture(png)
     return found

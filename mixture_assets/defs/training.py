@@ -6,7 +6,7 @@ Put assets here that train models to keep. The loop itself belongs in training.
 import dagster as dg
 from pydantic import Field
 
-from mixture_assets import plans, policy_runs, running, summaries
+from mixture_assets import plans, policy_page, policy_runs, running, summaries
 from mixture_assets.core.digest import digest
 from mixture_assets.defs import columns, metadata
 from mixture_assets.defs.mixtures import chosen_mixture
@@ -55,15 +55,15 @@ def full_run(
     every = plans.plan_full_runs(workspace, fixed, proposal)
     planned = plans.some_full_runs(every, config.mixtures, config.seeds)
 
-    def observe(run: PlannedRun, rows: policy_runs.Rows) -> None:
-        context.log.info(policy_runs.weights_line(run, rows))
+    def observe(run: PlannedRun, rows: policy_page.Rows) -> None:
+        context.log.info(policy_page.weights_line(run, rows))
         context.log_event(dg.AssetObservation("full_run", metadata=metadata.of_weights(run, rows)))
 
     pool = running.train(
         workspace,
         planned,
         on_settled=lambda run: context.log.info(summaries.run_line(workspace, run).strip()),
-        on_look=policy_runs.Watch(workspace, planned, observe),
+        on_look=policy_page.Watch(workspace, planned, observe),
     )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(digest(sorted(run.run_id for run in planned))),

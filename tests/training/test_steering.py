@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mixture_assets import policy_runs
+from mixture_assets import policy_page
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import SpecialistSpec
 from mixture_assets.corpus import Workspace, build_corpus
@@ -100,7 +100,7 @@ def test_the_run_is_as_long_as_asked_and_says_what_it_drew(tiny):
     ends = {row["step"]: row["tokens"] for row in steps}
     updates = sum(ends[step] - ends[step - 1] for step in path_of(workspace, run) if step)
     assert result["update_share"] == pytest.approx(updates / drawn)
-    assert f"updates {updates / drawn:.1%} of tokens" in policy_runs.overhead_text(result)
+    assert f"updates {updates / drawn:.1%} of tokens" in policy_page.overhead_text(result)
 
 
 @pytest.mark.parametrize("is_capped_basis", [False, True])
