@@ -90,6 +90,7 @@ def test_the_installed_command_exits_0_1_and_2(tmp_path):
         return done.returncode
 
     assert code("--help") == 0
+    assert code("--version") == 0
     assert code("run", "--experiment", str(tmp_path / "none.toml")) == 1
     assert code("no-such-verb") == 1
     assert code("query", "--no-such-option") == 1

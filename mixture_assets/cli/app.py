@@ -93,6 +93,7 @@ def _bug_line() -> str:
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mixture-assets", message="%(prog)s %(version)s")
 def cli() -> None:
     """Find, check and train data mixtures."""
 
