@@ -70,17 +70,30 @@ def overhead_text(result: Mapping[str, Any]) -> str:
     return ", ".join(said)
 
 
-def comparison_lines(summary: PolicySummary) -> list[str]:
-    """One sentence for each policy and each mixture beside it."""
+def comparison_lines(workspace: Workspace, summary: PolicySummary) -> list[str]:
+    """One sentence for each policy and each mixture beside it, and what it lost elsewhere."""
+    general = _general_losses(workspace, summary.runs)
     lines = []
     for name, several in summary.comparisons.items():
         for c in several:
-            interval = "" if c.low is None else f" (90 % interval {c.low:+.3f} .. {c.high:+.3f})"
+            interval = "" if c.low is None else f" (90 % over seeds {c.low:+.3f} .. {c.high:+.3f})"
+            lost = general[name] - general[c.baseline]
             lines.append(
                 f"{name} against {c.baseline}: specialist loss {c.difference:+.3f} nats"
-                f"{interval}: {c.verdict}"
+                f"{interval}: {c.verdict}; mean of domains {lost:+.3f}"
             )
     return lines
+
+
+def _general_losses(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str, float]:
+    """Mixture name -> mean loss on the domains, over seeds."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        result = result_of(workspace, run)
+        if result is not None:
+            losses = [x["loss_nats"] for d, x in result["losses"].items() if d not in RESERVED]
+            found.setdefault(run.mixture_name, []).append(sum(losses) / len(losses))
+    return {name: sum(losses) / len(losses) for name, losses in found.items()}
 
 
 def weight_rows(workspace: Workspace, run: PlannedRun) -> list[dict[str, Any]]:
@@ -93,29 +106,30 @@ def weight_rows(workspace: Workspace, run: PlannedRun) -> list[dict[str, Any]]:
 
 
 def weight_table(workspace: Workspace, planned: Sequence[PlannedRun]) -> Table:
-    """Weights of the first seed of each mixture: requested first, drawn on average, last.
+    """Weights of each mixture: requested first, drawn on average, last; each seed that steers.
 
-    Before the last, what a method answers for a run of its own.
+    Before the last, what a method answers for a run of its own. Of mixtures that stand still,
+    whose seeds differ by rounding alone, the first seed.
     """
-    shown: dict[str, tuple[PlannedRun, dict[str, Any]]] = {}
+    columns: dict[str, Mapping[str, float]] = {}
     for run in planned:
         result = result_of(workspace, run)
-        if result is not None and run.mixture_name != SPECIALIST:
-            shown.setdefault(run.mixture_name, (run, result))
-    columns, header = [], ["domain"]
-    for name, (run, result) in shown.items():
-        first, drawn = _shares(run.spec.tokens), _shares(result["realised_tokens"])
+        if result is None or run.mixture_name == SPECIALIST:
+            continue
         if run.spec.online is None:
-            columns.append(drawn)
-            header.append(name)
-        else:
-            known = {"first": first, "mean": drawn, "answer": result.get("mean_weights")}
-            shown_of = {k: v for k, v in known.items() if v} | {"last": result["final_weights"]}
-            columns += list(shown_of.values())
-            header += [f"{name} {when}" for when in shown_of]
-    last = columns[-1] if columns else {}
-    domains = sorted({d for c in columns for d in c}, key=lambda d: (-last.get(d, 0.0), d))
-    return header, [(d, *(f"{c.get(d, 0.0):.3f}" for c in columns)) for d in domains]
+            columns.setdefault(run.mixture_name, _shares(result["realised_tokens"]))
+            continue
+        name = f"{run.mixture_name} {run.spec.seed}"
+        columns[f"{name} first"] = _shares(run.spec.tokens)
+        columns[f"{name} mean"] = _shares(result["realised_tokens"])
+        if answer := result.get("mean_weights"):
+            columns[f"{name} answer"] = answer
+        columns[f"{name} last"] = result["final_weights"]
+    last = [c for name, c in columns.items() if name.endswith("last")] or list(columns.values())
+    domains = sorted({d for c in columns.values() for d in c})
+    domains.sort(key=lambda d: -sum(c.get(d, 0.0) for c in last))
+    rows = [(d, *(f"{c.get(d, 0.0):.3f}" for c in columns.values())) for d in domains]
+    return ["domain", *columns], rows
 
 
 def _shares(tokens: Mapping[str, int]) -> dict[str, float]:
@@ -130,7 +144,9 @@ def write_figures(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[P
         png = weight_path_png(workspace, run)
         if png is not None:
             folder = workspace.store / "reports" / workspace.experiment.name
-            paths.append(folder / f"weights_{run.mixture_name}_{run.spec.seed}.png")
+            # With its id: the same policy and seed towards another specialist set is another run.
+            name = f"weights_{run.mixture_name}_{run.spec.seed}_{run.run_id[:8]}.png"
+            paths.append(folder / name)
             atomic_write_bytes(paths[-1], png)
     return paths
 
@@ -140,7 +156,8 @@ def weight_path_png(workspace: Workspace, run: PlannedRun) -> bytes | None:
     rows = weight_rows(workspace, run) if run.spec.online else []
     if not rows:
         return None
-    return small_png(weight_path(rows, run.label, budget_tokens=run.spec.budget_tokens))
+    title = f"{run.label} (run {run.run_id[:8]})"
+    return small_png(weight_path(rows, title, budget_tokens=run.spec.budget_tokens))
 
 
 def summary_json(workspace: Workspace, summary: PolicySummary) -> dict[str, Any]:

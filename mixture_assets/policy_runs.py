@@ -9,11 +9,12 @@ from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import Experiment
 from mixture_assets.core.experiment_rules import POLICIES, check
-from mixture_assets.core.names import SPECIALIST, nearest
+from mixture_assets.core.names import SPECIALIST, STEERING, nearest
 from mixture_assets.corpus import Corpus, Workspace
+from mixture_assets.data.validation import load_validation
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
 from mixture_assets.plans import PlannedRun, plan_full_runs, require_full_runs, some_full_runs
-from mixture_assets.running import missing_runs, result_of, train
+from mixture_assets.running import missing_runs, result_of, train, untrained
 from mixture_assets.specialist import with_specialist
 from mixture_assets.store.runs import RunFolder
 
@@ -104,12 +105,25 @@ def run_policies(
     require_full_runs(workspace.experiment, mixtures, seeds)
     corpus = pipeline.prepare(workspace, say=say)
     planned = some_full_runs(plan_full_runs(workspace, corpus, None), mixtures, seeds)
-    n_missing = len(missing_runs(workspace, planned))
-    say(f"full runs: {len(planned)} asked for, {n_missing} to train or measure")
+    n_missing, n_untrained = len(missing_runs(workspace, planned)), untrained(workspace, planned)
+    say(_specialist_line(workspace, planned))
+    say(
+        f"full runs: {len(planned)} asked for, {n_untrained} to train, {n_missing - n_untrained} "
+        f"to measure; steps and time left: {workspace.store / 'runs'}/*/log.txt"
+    )
     train(workspace, planned, on_settled=on_settled)
     pipeline.record_costs(workspace, decision_of(workspace, planned), planned, "full")
     pipeline.refresh_database(workspace)
     return PolicySummary(corpus, planned, comparisons_of(workspace, planned), n_missing)
+
+
+def _specialist_line(workspace: Workspace, planned: Sequence[PlannedRun]) -> str:
+    sets = planned[0].measurement.validation_sets if planned else {}
+    judge, steer = (
+        len(load_validation(workspace.store, name, sets[name]).doc_ids) if name in sets else 0
+        for name in (SPECIALIST, STEERING)
+    )
+    return f"specialist set: {steer} documents steer, {judge} others judge"
 
 
 def decision_of(workspace: Workspace, planned: Sequence[PlannedRun]) -> str:
@@ -122,11 +136,12 @@ def comparisons_of(
 ) -> dict[str, list[Comparison]]:
     """Each policy's judged loss beside that of every other mixture with the same seeds."""
     curves = specialist_curves(workspace, planned)
-    return {
-        name: [compare(curves, proposal=name, baseline=b) for b in curves if b != name]
-        for name in curves
-        if name in POLICIES
-    }
+    found: dict[str, list[Comparison]] = {}
+    # Those that steer first: of two policies one is compared with the other, not both ways.
+    for name in sorted(set(curves) & set(POLICIES), key=lambda n: -POLICIES.index(n)):
+        others = [b for b in curves if b != name and b not in found]
+        found[name] = [compare(curves, proposal=name, baseline=b) for b in others]
+    return found
 
 
 def specialist_curves(

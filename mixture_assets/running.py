@@ -127,6 +127,12 @@ def has_runs(workspace: Workspace) -> bool:
     return (workspace.store / "runs").exists()
 
 
+def untrained(workspace: Workspace, planned: Sequence[PlannedRun]) -> int:
+    """How many runs of a plan are not trained; others may still lack a measurement."""
+    folders = [RunFolder(workspace.store, run.run_id) for run in planned]
+    return sum(folder.result() is None for folder in folders)
+
+
 def missing_runs(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Runs of a plan that have no result yet."""
     return [r for r in planned if result_of(workspace, r) is None]

@@ -5,17 +5,23 @@ import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from mixture_assets.core.digest import digest
 from mixture_assets.core.errors import MixtureError, MixtureWarning
 from mixture_assets.core.experiment import SpecialistSpec
 from mixture_assets.core.names import SPECIALIST, STEERING, nearest
 from mixture_assets.corpus import Corpus, Workspace, tokenize_domain
 from mixture_assets.data.readers import document_lists
 from mixture_assets.data.shards import shards_at
-from mixture_assets.data.specialist import SpecialistSet, build_specialist, shared_documents
+from mixture_assets.data.specialist import SpecialistSet, build_specialist
+from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.data.tokenize import document_id
 from mixture_assets.data.validation import load_validation
+from mixture_assets.data.verbatim import verbatim_share
 from mixture_assets.lineage import domain_rows
+from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import write_record
+
+_PASSING = 0.01  # of the judging text: a stock phrase or a header
 
 
 def with_specialist(workspace: Workspace, path: str) -> Workspace:
@@ -29,19 +35,21 @@ def with_specialist(workspace: Workspace, path: str) -> Workspace:
 def specialist_set(workspace: Workspace, corpus: Corpus) -> SpecialistSet | None:
     """Tokens and judging documents of the experiment's specialist set; None where it has none.
 
-    Warns where documents that judge are in a domain's training tokens too: their loss is then
-    no measure of what was learned.
+    Warns where documents that judge are in a domain's training tokens too, or passages of them:
+    their loss is then no measure of what was learned.
     """
     said = workspace.experiment.specialist
     if said is None:
         return None
     made = _of_domain(workspace, corpus, said) if said.domain else _of_path(workspace, corpus, said)
-    fraction = workspace.experiment.data.validation_fraction
+    edge = {"child": made.judging, "parent": made.steering, "role": "judges_beside"}
+    write_record(workspace.store, "specialist", digest(edge), {"edge": [edge]})
     for domain, tokens in corpus.domains.items():
-        if n := shared_documents(workspace.store, made.judging, tokens, fraction):
+        share = _verbatim_share(workspace.store, made.judging, tokens)
+        if share > _PASSING:
             _warn(
-                f"{n} of the {made.n_judging} documents that judge are in the "
-                f"training text of {domain!r}: the specialist loss looks better than it is"
+                f"{share:.0%} of the text that judges stands word for word in the training text of "
+                f"{domain!r}: the specialist loss looks better than it is"
             )
     if made.n_left_out:
         _warn(
@@ -49,6 +57,17 @@ def specialist_set(workspace: Workspace, corpus: Corpus) -> SpecialistSet | None
             "left out"
         )
     return made
+
+
+def _verbatim_share(store: Path, judging: str, tokens: DomainTokens) -> float:
+    """As `data.verbatim` finds it, once for each pair: a large domain takes a while to read."""
+    path = store / "verbatim" / f"{judging}.{tokens.digest}.json"
+    known = read_json_object(path)
+    if known is None:
+        documents = load_validation(store, SPECIALIST, judging)
+        known = {"share": verbatim_share(documents, tokens, store)}
+        atomic_write_json(path, known)
+    return float(known["share"])
 
 
 def steering_texts(workspace: Workspace, corpus: Corpus, specialist: SpecialistSet) -> list[str]:

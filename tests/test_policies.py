@@ -18,6 +18,7 @@ from mixture_assets.methods.dga import DGA
 from mixture_assets.plans import plan_full_runs
 from mixture_assets.specialist import specialist_set, steering_texts, with_specialist
 from mixture_assets.store.query import query
+from mixture_assets.store.runs import RunFolder
 
 OFTEN = {"update_steps": 2}  # fewer than 20 updates in a run are warned of
 ANIMALS = "cat dog horse mouse bird fish runs sleeps eats jumps slowly quickly".split()
@@ -98,7 +99,7 @@ def test_a_domains_held_out_documents_can_be_the_specialist_set(tiny):
 def test_judging_documents_that_a_domain_trains_on_are_told(tiny):
     raw = tiny.parent / "raw" / "plants"
     workspace = with_specialist(Workspace.open(tiny), str(raw))
-    with pytest.warns(MixtureWarning, match=r"documents that judge are in the training text of"):
+    with pytest.warns(MixtureWarning, match=r"% of the text that judges stands word for word"):
         specialist_set(workspace, build_corpus(workspace))
 
 
@@ -212,7 +213,7 @@ def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wi
     for words in ("dga against natural: specialist loss", "figure:", "steering", "±"):
         assert words in first.output
     assert "over 3 domains" in first.output  # and not the two parts of the specialist set too
-    assert "doge answer" in first.output
+    assert "doge 0 answer" in first.output
     assert "dga answer" not in first.output
     again = CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False)
     found = json.loads(again.stdout)
@@ -230,16 +231,44 @@ def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wi
     assert len(steered) == 4
 
 
+def test_every_specialist_set_stands_for_itself(tiny, wishes, tmp_path):
+    """Runs that two sets share are measured on both: each judged loss beside its own steering."""
+    other = tmp_path / "others"
+    other.mkdir()
+    rows = [{"text": f"one plus {i} equals two times {i} minus zero " * 3} for i in range(20)]
+    (other / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    truth = set()
+    for folder in (wishes, other):
+        workspace = policy_runs.with_policies(
+            with_specialist(Workspace.open(tiny), str(folder)), ["importance"]
+        )
+        summary = policy_runs.run_policies(workspace)
+        for run in summary.runs:
+            found = RunFolder(workspace.store, run.run_id).losses(run.measurement)
+            pair = (found[name]["loss_nats"] for name in ("specialist", "specialist_steering"))
+            truth.add((run.run_id, *pair))
+    rows = query(
+        workspace.store,
+        "SELECT run_id, specialist_loss_nats, steering_loss_nats FROM specialist_leaderboard",
+    ).rows
+    assert len(rows) == len(truth) == 12  # natural and uniform twice
+    assert set(map(tuple, rows)) == truth
+
+
 @pytest.mark.parametrize(
-    "extra",
-    [["--until", "data"], ["--mixtures", "natural"], ["--policy", ","]],
+    ("extra", "words"),
+    [
+        (["--until", "data"], "trains full runs towards a specialist set, and nothing else"),
+        (["--mixtures", "natural"], "trains full runs towards a specialist set, and nothing else"),
+        (["--policy", ","], "--policy names no policy to train towards the specialist set"),
+    ],
     ids=["until", "mixtures", "comma"],
 )
-def test_options_that_contradict_a_policy_are_refused(tiny, wishes, extra):
+def test_options_that_contradict_a_policy_are_refused(tiny, wishes, extra, words):
     arguments = ["run", "--experiment", str(tiny), "--specialist", str(wishes), "--policy", "dga"]
     found = CliRunner().invoke(cli, [*arguments, *extra])
     assert found.exit_code == 1
-    assert "trains full runs towards a specialist set, and nothing else" in found.output
+    assert words in found.output
     assert not (tiny.parent / "store" / "runs").exists()
 
 

@@ -20,7 +20,7 @@ from mixture_assets.cli.app import cli, json_option, print_json, print_table, sa
     "--embedding",
     default="tfidf",
     show_default=True,
-    help="Or proxy:FOLDER, model2vec:FOLDER, sentence-transformers:FOLDER.",
+    help="Or proxy:FOLDER (of a finished run), model2vec:FOLDER, sentence-transformers:FOLDER.",
 )
 @click.option(
     "--least",

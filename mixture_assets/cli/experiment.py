@@ -54,7 +54,12 @@ def run(
 ) -> None:
     """Do everything that is missing, from raw shards to the report."""
     if policy or specialist:
-        if until or mixtures or not _listed(policy):
+        if not _listed(policy):
+            raise MixtureError(
+                "--policy names no policy to train towards the specialist set",
+                hint="--policy dga --specialist FOLDER",
+            )
+        if until or mixtures:
             raise MixtureError(
                 "--policy trains full runs towards a specialist set, and nothing else",
                 hint="--policy dga --specialist FOLDER, without --until and --mixtures",
@@ -111,7 +116,8 @@ def _steer(workspace: Any, mixtures: Sequence[str], seeds: Sequence[int], as_jso
     tokens = tokens_text(workspace.experiment.full.budget_tokens)
     click.echo(f"\nTowards the specialist set, after {tokens} tokens")
     print_table(*policy_page.policy_table(workspace, summary.runs))
-    for line in policy_page.comparison_lines(summary):
+    click.echo("±: standard error over documents; the intervals below know of seeds alone")
+    for line in policy_page.comparison_lines(workspace, summary):
         click.echo(line)
     click.echo("\nWeights: share of training tokens, at the start, on average and at the end")
     print_table(*policy_page.weight_table(workspace, summary.runs))

@@ -111,7 +111,8 @@ def shards_at(path: str, domain: str, *, cache: Path) -> list[RawShard]:
     fresh: dict[str, dict[str, Any]] = {}
     with _reading(domain):
         if fs.isdir(name):
-            return _shards(fs, name, domain, _read_cache(cache), fresh)
+            noun = f"the {domain} set at {path!r}"
+            return _shards(fs, name, domain, _read_cache(cache), fresh, noun)
         if not fs.isfile(name):
             raise MixtureError(
                 f"no {domain} set at {path!r}", hint=f"name a folder or a file; {KNOWN_FORMATS}"
@@ -171,8 +172,9 @@ def _shards(
     domain: str,
     known: Mapping[str, Mapping[str, Any]],
     fresh: dict[str, dict[str, Any]],
+    noun: str = "",
 ) -> list[RawShard]:
-    """The shards of one domain; what was learned about each goes to `fresh`."""
+    """The shards of one domain, or of `noun`; what was learned about each goes to `fresh`."""
     infos = {i["name"]: i for i in fs.find(folder, detail=True).values() if _is_file(fs, domain, i)}
     files = {n: i for n, i in infos.items() if all(map(is_visible, _parts_below(n, folder)))}
     _warn_of_half_written(domain, files)
@@ -193,7 +195,8 @@ def _shards(
         seen = (
             f": it holds {shortlist(_parts_below(n, folder)[-1] for n in infos)}" if infos else ""
         )
-        raise MixtureError(f"domain {domain!r} has no shard{seen}", hint=KNOWN_FORMATS)
+        what = noun or f"domain {domain!r}"
+        raise MixtureError(f"{what} has no shard{seen}", hint=KNOWN_FORMATS)
     return list(shards.values())
 
 

@@ -122,15 +122,6 @@ def build_specialist(
     )
 
 
-def shared_documents(store: Path, name: str, domain: DomainTokens, fraction: float) -> int:
-    """How many of the judging documents stand in a domain's training tokens."""
-    held = load_validation(store, SPECIALIST, name)
-    judging = np.array([int(d, 16) for d in held.doc_ids], np.uint64)
-    indexes = [DocIndex.read(path) for path in domain.shard_paths(store)]
-    trained = np.concatenate([i.hashes[~validation_mask(i.hashes, fraction)] for i in indexes])
-    return int(np.isin(judging, trained).sum())
-
-
 def _documents(
     paths: Sequence[Path], held_out: float | None
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

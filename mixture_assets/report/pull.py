@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mixture_assets.core.errors import MixtureError
-from mixture_assets.core.names import nearest
+from mixture_assets.core.names import RESERVED, nearest
 from mixture_assets.core.problem import Objective
 from mixture_assets.evaluation.comparison import Comparison, Curve, compare
 from mixture_assets.store.query import snapshot
@@ -190,14 +190,16 @@ def _evaluations(ask: Ask, run_ids: Sequence[str], proposal_id: str) -> dict[str
     """Evaluations by run, on the documents of the proposal and by one version of the metric.
 
     A run may be measured on other documents later. Of a proposal without inputs, made before
-    they were recorded, one set of documents is taken.
+    they were recorded, one set of documents is taken. Specialist sets are not the proposal's unless
+    its inputs name them.
     """
     which = f"run_id IN ({_texts(run_ids)})"
     found: dict[str, list[Row]] = {}
     for row in ask(
         f"SELECT e.* FROM evaluation AS e LEFT JOIN input ON owner = {_text(proposal_id)} "
         "AND kind = 'validation_set' AND name = e.domain "
-        f"WHERE {which} AND coalesce(value = validation_id, true) AND metric_version = "
+        f"WHERE {which} AND coalesce(value = validation_id, e.domain NOT IN ({_texts(RESERVED)})) "
+        "AND metric_version = "
         f"(SELECT max(metric_version) FROM evaluation WHERE {which}) "
         "QUALIFY row_number() OVER (PARTITION BY run_id, step, domain ORDER BY validation_id) = 1 "
         "ORDER BY run_id, tokens, step, domain",

@@ -131,6 +131,7 @@ def label_ends(
     colours: Sequence[str],
     *,
     line_height: float,
+    styles: Sequence[Any] | None = None,
 ) -> None:
     """Names at the right end of lines, moved apart where they would overlap.
 
@@ -140,11 +141,13 @@ def label_ends(
         ys: Where the lines end.
         colours: Of the lines, for the stroke from line to name.
         line_height: As a share of the axes' height.
+        styles: Dashes of the lines; by default they have none.
     """
     to_share = ax.transAxes.inverted()
     ends = [float(to_share.transform(ax.transData.transform((1.0, y)))[1]) for y in ys]
-    for label, end, place, colour in zip(
-        labels, ends, spread(ends, line_height), colours, strict=True
+    styles = styles or ["-"] * len(labels)
+    for label, end, place, colour, style in zip(
+        labels, ends, spread(ends, line_height), colours, styles, strict=True
     ):
         ax.annotate(
             label,
@@ -159,6 +162,7 @@ def label_ends(
             arrowprops={
                 "arrowstyle": "-",
                 "color": colour,
+                "ls": style,
                 "lw": 1.2,
                 "shrinkA": 1.0,
                 "shrinkB": 0.0,

@@ -1,5 +1,7 @@
 """How a run that steers itself moved its weights: figure data, and the figure.
 
+A domain has the same colour in every run over the same domains.
+
 Units: tokens trained on; weights are shares of training tokens; an alignment is the inner
 product of clipped gradients.
 """
@@ -22,6 +24,7 @@ from mixture_assets.report.style import (
 )
 
 _MOST_LINES = 10  # more cannot be told apart: the rest is one line
+_PARTS = 10  # of the updates: a line is the mean over one of them
 REST = "all others"
 
 
@@ -78,31 +81,42 @@ def _line(domain: str, rows: Sequence[Mapping[str, Any]], budget_tokens: int) ->
 
 
 def draw_weight_path(data: WeightPath) -> Figure:
-    """Steps of the weights above, alignments with their standard errors below."""
+    """Steps of the weights above; below, every alignment as a dot and their moving mean."""
     has_alignments = any(line.alignments for line in data.lines)
     figure = new_figure(5.4 if has_alignments else 3.6)
     axes = figure.subplots(1 + has_alignments, 1, sharex=True, squeeze=False)[:, 0]
-    colours = []
-    for i, line in enumerate(data.lines):
+    colours, styles = [], []
+    names = sorted(line.domain for line in data.lines)
+    for line in data.lines:
+        i = names.index(line.domain)
         colour = MUTED if line.domain.startswith(REST) else PALETTE[i % len(PALETTE)]
         dashes = DASHES[i // len(PALETTE) % len(DASHES)]
         xs, ys = zip(*line.weights, strict=True)
         axes[0].step(xs, ys, where="post", color=colour, ls=dashes, lw=1.6)
         colours.append(colour)
+        styles.append(dashes)
         if line.alignments:
-            xs, ys, errors = zip(*line.alignments, strict=True)
-            axes[1].errorbar(xs, ys, errors, color=colour, ls=dashes, lw=1.1, elinewidth=0.6)
+            xs, ys, _ = zip(*line.alignments, strict=True)
+            axes[1].plot(xs, ys, ".", color=colour, ms=3.5, alpha=0.35)
+            axes[1].plot(*_smoothed(xs, ys), color=colour, ls=dashes, lw=1.4)
     axes[0].set_title(data.title, loc="left")
     axes[0].set_ylabel("share of training tokens")
     axes[0].set_ylim(bottom=0)
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
     if has_alignments:
         axes[1].axhline(0, color=MUTED, lw=0.8)
-        axes[1].set_ylabel("alignment")
+        axes[1].set_ylabel("alignment: dots; moving mean: lines")
     axes[-1].set_xlabel("training tokens")
     axes[-1].set_xlim(0, data.until_tokens)
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda v, _: tokens_text(v)))
     labels = [shortened(line.domain, 18) for line in data.lines]
     ends = [line.weights[-1][1] for line in data.lines]
-    label_ends(axes[0], labels, ends, colours, line_height=0.075)
+    label_ends(axes[0], labels, ends, colours, line_height=0.075, styles=styles)
     return figure
+
+
+def _smoothed(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Means of a tenth of the points each, one after the other, in the middle of them."""
+    n = max(1, round(len(xs) / _PARTS))
+    starts = range(len(xs) - n + 1)
+    return [sum(xs[i : i + n]) / n for i in starts], [sum(ys[i : i + n]) / n for i in starts]

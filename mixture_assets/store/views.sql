@@ -127,8 +127,9 @@ CREATE VIEW leaderboard AS
         GROUP BY ALL
     );
 
--- Full runs on a specialist set, best first: the loss on documents that judge, beside the loss on
--- those that steer, the mean loss on the domains (what was forgotten), and what steering cost.
+-- Full runs on specialist sets, best first in each: the loss on documents that judge, beside the
+-- loss on those of the same set that steer, the mean loss on the domains (what was forgotten), and
+-- what steering cost.
 CREATE VIEW specialist_leaderboard AS
     SELECT planned_run.experiment, run.budget_tokens, planned_run.mixture_name, run.seed,
         judged.loss_nats AS specialist_loss_nats, judged.loss_se_nats AS specialist_loss_se_nats,
@@ -137,15 +138,22 @@ CREATE VIEW specialist_leaderboard AS
         judged.validation_id AS measured_on, judged.metric_version, run.run_id
     FROM run
     JOIN planned_run USING (run_id)
-    JOIN final_evaluation AS judged ON judged.run_id = run.run_id
-        AND judged.experiment = planned_run.experiment AND judged.domain = 'specialist'
-    LEFT JOIN final_evaluation AS steering ON steering.run_id = run.run_id
-        AND steering.experiment = planned_run.experiment
-        AND steering.domain = 'specialist_steering'
+    JOIN evaluation AS judged ON judged.run_id = run.run_id
+        AND judged.is_final AND judged.domain = 'specialist'
+    LEFT JOIN edge ON edge.child = judged.validation_id AND edge.role = 'judges_beside'
+    LEFT JOIN evaluation AS steering ON steering.run_id = run.run_id
+        AND steering.is_final AND steering.domain = 'specialist_steering'
+        AND steering.validation_id = edge.parent
+        AND steering.metric_version = judged.metric_version
     LEFT JOIN leaderboard ON leaderboard.run_id = run.run_id
         AND leaderboard.experiment = planned_run.experiment
     WHERE planned_run.purpose = 'full' AND run.status = 'done'
-    ORDER BY planned_run.experiment, run.budget_tokens, specialist_loss_nats;
+    QUALIFY row_number() OVER (
+        PARTITION BY planned_run.experiment, run.run_id, judged.validation_id,
+            judged.metric_version
+        ORDER BY steering.loss_nats NULLS LAST) = 1
+    ORDER BY planned_run.experiment, run.budget_tokens, judged.validation_id,
+        specialist_loss_nats;
 
 -- Every prediction beside what was measured. Of several comparisons with a baseline, the one over
 -- most seeds; without one at the proposal's budget and objective, a prediction waits.
