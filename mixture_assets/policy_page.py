@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mixture_assets.core.digest import digest
 from mixture_assets.core.names import RESERVED, SPECIALIST, STEERING
 from mixture_assets.core.units import flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Workspace
 from mixture_assets.plans import PlannedRun
 from mixture_assets.policy_runs import PolicySummary
 from mixture_assets.report.images import small_png
+from mixture_assets.report.markdown import markdown_table
 from mixture_assets.report.weight_path import weight_path
 from mixture_assets.running import result_of
-from mixture_assets.store.files import atomic_write_bytes
+from mixture_assets.store.files import atomic_write_bytes, atomic_write_text
 from mixture_assets.store.runs import RunFolder
 
 Table = tuple[Sequence[str], list[tuple[str, ...]]]
@@ -25,6 +27,7 @@ _TOLD = (
     *("alignment_way", "n_updates", "update_share"),
     *("final_weights", "mean_weights", "drawn_shares"),
 )
+UNITS = "Losses in nats; ±: standard error over documents; intervals know of seeds alone"
 _SHOWN = 8  # weights in a line
 _LOOK_SECONDS = 2.0
 
@@ -149,6 +152,31 @@ def write_figures(workspace: Workspace, planned: Sequence[PlannedRun]) -> list[P
             paths.append(folder / name)
             atomic_write_bytes(paths[-1], png)
     return paths
+
+
+def write_page(workspace: Workspace, summary: PolicySummary) -> Path:
+    """Tables, sentences and figures as one Markdown page beside the report."""
+    figures = write_figures(workspace, summary.runs)
+    name = digest(sorted(run.run_id for run in summary.runs))[:8]
+    lines = [
+        f"# {workspace.experiment.name}: runs towards a specialist set",
+        "",
+        f"{summary.specialist}. {UNITS}.",
+        "",
+        *markdown_table(*policy_table(workspace, summary.runs)),
+        "",
+        *(f"- {line}" for line in comparison_lines(workspace, summary)),
+        "",
+        "Weights: share of training tokens, at the start, on average and at the end",
+        "",
+        *markdown_table(*weight_table(workspace, summary.runs)),
+        "",
+        ledger_line(workspace, summary.runs),
+        *(f"\n![Weights of {path.stem}]({path.name})" for path in figures),
+    ]
+    path = workspace.store / "reports" / workspace.experiment.name / f"policies_{name}.md"
+    atomic_write_text(path, "\n".join(lines) + "\n")
+    return path
 
 
 def weight_path_png(workspace: Workspace, run: PlannedRun) -> bytes | None:

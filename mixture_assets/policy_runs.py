@@ -28,6 +28,7 @@ class PolicySummary:
     corpus: Corpus
     runs: Sequence[PlannedRun]
     comparisons: Mapping[str, Sequence[Comparison]]  # by policy: the judged loss beside the others'
+    specialist: str  # how many documents steer and judge
     n_trained: int  # by this call
 
 
@@ -106,7 +107,8 @@ def run_policies(
     corpus = pipeline.prepare(workspace, say=say)
     planned = some_full_runs(plan_full_runs(workspace, corpus, None), mixtures, seeds)
     n_missing, n_untrained = len(missing_runs(workspace, planned)), untrained(workspace, planned)
-    say(_specialist_line(workspace, planned))
+    specialist = _specialist_line(workspace, planned)
+    say(specialist)
     say(
         f"full runs: {len(planned)} asked for, {n_untrained} to train, {n_missing - n_untrained} "
         f"to measure; steps and time left: {workspace.store / 'runs'}/*/log.txt"
@@ -114,7 +116,8 @@ def run_policies(
     train(workspace, planned, on_settled=on_settled)
     pipeline.record_costs(workspace, decision_of(workspace, planned), planned, "full")
     pipeline.refresh_database(workspace)
-    return PolicySummary(corpus, planned, comparisons_of(workspace, planned), n_missing)
+    compared = comparisons_of(workspace, planned)
+    return PolicySummary(corpus, planned, compared, specialist, n_missing)
 
 
 def _specialist_line(workspace: Workspace, planned: Sequence[PlannedRun]) -> str:

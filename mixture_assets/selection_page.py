@@ -12,6 +12,7 @@ from scipy.stats import chi2
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import flops_text, seconds_text
 from mixture_assets.report.images import png
+from mixture_assets.report.markdown import markdown_table
 from mixture_assets.report.selection_figures import (
     OverlapFigure,
     UtilityFigure,
@@ -226,20 +227,20 @@ def _markdown(
     ]
     for model, own in sorted(sweep.points.items()):
         lines += ["", f"## {model}", "", *_section(own, fits.get(model, {}))]
-    lines += ["", "## Cost of selection", "", *_markdown_table(_score_table(sweep)), ""]
+    lines += ["", "## Cost of selection", "", *markdown_table(*_score_table(sweep)), ""]
     return "\n".join(lines)
 
 
 def _section(own: Sequence[Point], fits: Mapping[str, UtilityFit]) -> list[str]:
-    lines = ["Means over seeds, with 90 % intervals:", "", *_markdown_table(point_table(own))]
+    lines = ["Means over seeds, with 90 % intervals:", "", *markdown_table(*point_table(own))]
     rows = frontier_rows(own)
     lines += ["", "On the frontier, and how often noise leaves it there:", ""]
-    lines += _markdown_table(frontier_table(rows))
+    lines += markdown_table(*frontier_table(rows))
     if fits:
         lines += ["", "Curves through the points, all parameters free, 90 % intervals:", ""]
-        lines += _markdown_table(fit_rows(fits, own))
+        lines += markdown_table(*fit_rows(fits, own))
         lines += ["", "Budgets, and ratios of trained to scoring parameters, that pay:", ""]
-        lines += _markdown_table(break_even_table(break_even_rows(own)))
+        lines += markdown_table(*break_even_table(break_even_rows(own)))
     return lines
 
 
@@ -276,9 +277,3 @@ def _passes(sweep: Sweep, scores: ScoreSet) -> str:
         return ""
     per_pass = forward_flops(max(n for n in sizes if n is not None), scores.n_tokens)
     return f"{scores.flops / per_pass:.2f}"
-
-
-def _markdown_table(table: tuple[Sequence[str], Sequence[Sequence[str]]]) -> list[str]:
-    header, rows = table
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]

@@ -210,7 +210,12 @@ def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wi
     arguments += ["--policy", "dga,importance,specialist,doge"]
     first = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert first.exit_code == 0
-    for words in ("dga against natural: specialist loss", "figure:", "steering", "±"):
+    for words in (
+        "dga against natural: specialist loss",
+        "page, with the weights' figures:",
+        "steering",
+        "±",
+    ):
         assert words in first.output
     assert "over 3 domains" in first.output  # and not the two parts of the specialist set too
     assert "doge 0 answer" in first.output

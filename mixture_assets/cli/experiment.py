@@ -116,14 +116,13 @@ def _steer(workspace: Any, mixtures: Sequence[str], seeds: Sequence[int], as_jso
     tokens = tokens_text(workspace.experiment.full.budget_tokens)
     click.echo(f"\nTowards the specialist set, after {tokens} tokens")
     print_table(*policy_page.policy_table(workspace, summary.runs))
-    click.echo("±: standard error over documents; the intervals below know of seeds alone")
+    click.echo(policy_page.UNITS)
     for line in policy_page.comparison_lines(workspace, summary):
         click.echo(line)
     click.echo("\nWeights: share of training tokens, at the start, on average and at the end")
     print_table(*policy_page.weight_table(workspace, summary.runs))
-    for path in policy_page.write_figures(workspace, summary.runs):
-        click.echo(f"figure: {path}")
     click.echo(policy_page.ledger_line(workspace, summary.runs))
+    click.echo(f"\npage, with the weights' figures: {policy_page.write_page(workspace, summary)}")
     done = "nothing to do: every run was there" if summary.n_trained == 0 else "done"
     click.echo(done if summary.n_trained == 0 else f"{done}; run it again: nothing to do")
 
