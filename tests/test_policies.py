@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import random
 import re
 
@@ -210,13 +211,14 @@ def test_the_command_trains_says_what_came_of_it_and_does_nothing_twice(tiny, wi
     arguments += ["--policy", "dga,importance,specialist,doge"]
     first = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert first.exit_code == 0
-    for words in (
-        "dga against natural: specialist loss",
-        "page, with the weights' figures:",
-        "steering",
-        "±",
-    ):
+    for words in ("dga against natural: specialist loss", "mean of domains", "steering", "±"):
         assert words in first.output
+    (page,) = re.findall(r"figures: (\S+)", first.output)
+    text = pathlib.Path(page).read_text()
+    assert "dga against natural: specialist loss" in text
+    for name in re.findall(r"\]\((\S+)\)", text):
+        assert pathlib.Path(page).with_name(name).read_bytes()[:4] == b"\x89PNG"
+    assert text.count("![") == 4  # two policies steer, with two seeds
     assert "over 3 domains" in first.output  # and not the two parts of the specialist set too
     assert "doge 0 answer" in first.output
     assert "dga answer" not in first.output
