@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from mixture_assets.cli import cli
+from mixture_assets.store.status import next_commands
 
 
 def invoke(*arguments):
@@ -65,6 +66,17 @@ def test_status_of_an_empty_store_names_the_next_command(tiny):
     result = invoke("status", "--experiment", tiny)
     assert result.exit_code == 0
     assert "next: mixture run" in result.output
+
+
+def test_what_goes_on_with_open_runs_depends_on_what_they_are_for():
+    def rows(*pairs):
+        return [{"purpose": p, "status": s} for p, s in pairs]
+
+    assert next_commands(rows(("full", "done"), ("finetune", "done"))) == []
+    (line,) = next_commands(rows(("full", "interrupted"), ("finetune", "done")))
+    assert line.startswith("next: mixture run,")
+    (line,) = next_commands(rows(("full", "done"), ("finetune", "interrupted")))
+    assert line.startswith("next: mixture select run,")
 
 
 def test_propose_names_the_runs_that_are_missing(tiny):

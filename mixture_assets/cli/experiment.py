@@ -226,7 +226,12 @@ def _print_plan(rows: Any) -> None:
 @json_option
 def status(experiment: Path | None, as_json: bool) -> None:
     """Count runs by state, name the domains in quarantine, and the next command."""
-    from mixture_assets.store.status import quarantine_table, run_table, status_table
+    from mixture_assets.store.status import (
+        next_commands,
+        quarantine_table,
+        run_table,
+        status_table,
+    )
 
     name, store = name_and_store_of(experiment)
     rows, bad = run_table(store), quarantine_table(store, name)
@@ -240,10 +245,10 @@ def status(experiment: Path | None, as_json: bool) -> None:
     for row in bad:
         click.echo(f"quarantined: {row['domain']}: {row['problem']}")
         click.echo(f"  {row['fate']}; hint: {row['hint']}")
-    if any(row["status"] != "done" for row in rows):
-        click.echo("next: mixture run")
-    elif not rows:
+    if not rows:
         click.echo("no runs yet; next: mixture run")
+    for line in next_commands(rows):
+        click.echo(line)
 
 
 @cli.command(epilog="Example: mixture refit --way extend")

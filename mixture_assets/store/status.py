@@ -8,6 +8,8 @@ from typing import Any
 from mixture_assets.store.domain_log import read_domains
 from mixture_assets.store.runs import RunFolder, list_runs
 
+_OF_SELECTION = frozenset({"base", "selector", "finetune"})  # purposes
+
 
 def run_table(store: Path) -> list[dict[str, Any]]:
     """One row a run: run_id, purpose, label, status, reason; by purpose and label."""
@@ -20,6 +22,17 @@ def status_table(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], li
     counts = Counter((row["purpose"], row["status"]) for row in rows)
     body = [[purpose, status, str(n)] for (purpose, status), n in sorted(counts.items())]
     return ("purpose", "status", "runs"), body
+
+
+def next_commands(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What goes on with the runs that are not done: a run does not say which options it was in."""
+    open_ones = {row["purpose"] for row in rows if row["status"] != "done"}
+    found = []
+    if open_ones - _OF_SELECTION:
+        found.append("next: mixture run, with the options that it was begun with")
+    if open_ones & _OF_SELECTION:
+        found.append("next: mixture select run, with the options that it was begun with")
+    return found
 
 
 def _row(folder: RunFolder) -> dict[str, Any]:
