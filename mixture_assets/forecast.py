@@ -158,10 +158,11 @@ def score_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> list[Outcome]
     found = []
     for kind, row in (("sure choice", said.plan.choice), ("favourite", said.plan.favourite)):
         cell = _nearest(affordable, row)
-        if cell is not None:
-            regret = gap(best, cell, n_compared=n_compared)
-            names = _named(row.method, row.share), _cell_name(cell), _cell_name(best)
-            found.append(Outcome(said.model, kind, *names, regret))
+        if cell is None:  # the sweep has no cell of it that the budget allows: nothing to score
+            continue
+        regret = gap(best, cell, n_compared=n_compared)
+        names = _named(row.method, row.share), _cell_name(cell), _cell_name(best)
+        found.append(Outcome(said.model, kind, *names, regret))
     return found
 
 

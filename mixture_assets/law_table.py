@@ -4,14 +4,11 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import tokens_text
 from mixture_assets.methods.decision import DEFAULT_LAW
 from mixture_assets.methods.laws import LawScore, Score, score_laws
 from mixture_assets.methods.scales import ScaledSwarm, score_across_scales
-from mixture_assets.methods.swarm import Array, Swarm
 from mixture_assets.scale_choice import one_scale, scaled
 from mixture_assets.swarms import SwarmOptions, SwarmTable, same_domains
 from mixture_assets.tables import Table
@@ -43,12 +40,14 @@ def compare_laws(
     if tested is not None:
         same_domains(found.swarm, tested.swarm)
     runs, notes = one_scale(found.swarm)
-    values, shares = _metrics(runs, swarm)
+    values, shares = runs.parts(swarm.objective)
     scores = score_laws(
         runs.weights,
         values,
         shares=shares,
-        test=None if tested is None else (tested.swarm.weights, _metrics(tested.swarm, swarm)[0]),
+        test=None
+        if tested is None
+        else (tested.swarm.weights, tested.swarm.parts(swarm.objective)[0]),
         n_folds=n_folds,
         seed=seed,
     )
@@ -67,13 +66,6 @@ def compare_laws(
     }
     sizes = scaled(found.swarm)
     return answer if sizes is None else answer | _across(sizes, swarm)
-
-
-def _metrics(runs: Swarm, swarm: SwarmOptions) -> tuple[Array, Array]:
-    """Values of the objective's metrics, (M, R), and their shares, (M,)."""
-    runs.objective(swarm.objective)  # refuses what is none
-    counted = {name: x for name, x in sorted(swarm.objective.items()) if x > 0}
-    return np.array([runs.metrics[n] for n in counted]), np.array(list(counted.values()))
 
 
 def _across(runs: ScaledSwarm, swarm: SwarmOptions) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def record_costs(
         decision_id: What rests on the runs.
         planned: The runs; those that are not done yet cost nothing yet.
         role: Of the runs in the decision.
-        predicted: FLOPs of parameters and tokens, where a cost model has said them.
+        predicted: Training FLOPs of parameters and tokens, by a cost model that knows no more.
     """
     _record_costs(workspace, decision_id, [run.run_id for run in planned], role, predicted)
 

@@ -11,6 +11,7 @@ from mixture_assets.core.digest import digest
 from mixture_assets.core.names import RESERVED, SPECIALIST, STEERING
 from mixture_assets.core.units import flops_text, seconds_text, tokens_text
 from mixture_assets.corpus import Workspace
+from mixture_assets.evaluation.comparison import Comparison, Curve, compare
 from mixture_assets.plans import PlannedRun
 from mixture_assets.policy_runs import PolicySummary
 from mixture_assets.report.images import small_png
@@ -79,24 +80,32 @@ def comparison_lines(workspace: Workspace, summary: PolicySummary) -> list[str]:
     lines = []
     for name, several in summary.comparisons.items():
         for c in several:
-            interval = "" if c.low is None else f" (90 % over seeds {c.low:+.3f} .. {c.high:+.3f})"
-            lost = general[name] - general[c.baseline]
+            elsewhere = compare(general, proposal=name, baseline=c.baseline)
             lines.append(
-                f"{name} against {c.baseline}: specialist loss {c.difference:+.3f} nats"
-                f"{interval}: {c.verdict}; mean of domains {lost:+.3f}"
+                f"{name} against {c.baseline}: specialist loss {_gap_text(c)}: {c.verdict}; mean "
+                f"of domains {_gap_text(elsewhere)}: {elsewhere.verdict}"
             )
     return lines
 
 
-def _general_losses(workspace: Workspace, runs: Sequence[PlannedRun]) -> dict[str, float]:
-    """Mixture name -> mean loss on the domains, over seeds."""
-    found: dict[str, list[float]] = {}
+def _gap_text(c: Comparison) -> str:
+    interval = "" if c.low is None else f" (90 % {c.low:+.3f} .. {c.high:+.3f})"
+    return f"{c.difference:+.3f} nats{interval}"
+
+
+def _general_losses(
+    workspace: Workspace, runs: Sequence[PlannedRun]
+) -> dict[str, dict[int, Curve]]:
+    """Mixture name -> seed -> mean loss on the domains at the end of training."""
+    found: dict[str, dict[int, Curve]] = {}
     for run in runs:
         result = result_of(workspace, run)
         if result is not None:
             losses = [x["loss_nats"] for d, x in result["losses"].items() if d not in RESERVED]
-            found.setdefault(run.mixture_name, []).append(sum(losses) / len(losses))
-    return {name: sum(losses) / len(losses) for name, losses in found.items()}
+            end = sum(result["realised_tokens"].values())
+            own = found.setdefault(run.mixture_name, {})
+            own[run.spec.seed] = [(end, sum(losses) / len(losses))]
+    return found
 
 
 def weight_rows(workspace: Workspace, run: PlannedRun) -> list[dict[str, Any]]:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.experiment import Experiment, SelectionSpec
 from mixture_assets.core.run import ModelSpec
 from mixture_assets.corpus import Workspace
 from mixture_assets.data.shards import file_system
-from mixture_assets.selection.costs import FORWARD, TRAINING
+from mixture_assets.selection.costs import FORWARD, GRADIENT_FORWARDS, TRAINING
 
 _BYTES_PER_TOKEN = 4  # of raw shards: text nobody has tokenized yet
 
@@ -23,17 +24,20 @@ class SelectionStage:
 
 
 def selection_stages(workspace: Workspace) -> list[SelectionStage]:
-    """Base models, selectors, scoring by perplexity, runs on subsets; none without [selection].
+    """Base models, selectors, scoring, runs on subsets; none without [selection].
 
-    Reads no document: without `pool_tokens` a token is four bytes of the raw shards. Scoring by
-    gradients is not counted, which depends on how many documents the pool has.
+    Reads no document: without `pool_tokens` a token is four bytes of the raw shards. Gradients
+    are of a document's first window, so that long documents cost less than is said.
+
+    Raises:
+        MixtureError: There is no such pool.
     """
     e, spec = workspace.experiment, workspace.experiment.selection
     if spec is None:
         return []
     models = dict(spec.models) or {"model": e.model}
     selector = spec.selector or min(models)
-    pool = spec.pool_tokens or _tokens_at(e.beside(spec.pool or e.data.root))
+    pool = _pool_tokens(e, spec)
     stages = [
         SelectionStage(f"selection: base {name}", 1, spec.base_tokens, model)
         for name, model in sorted(models.items())
@@ -59,6 +63,9 @@ def _selectors(
     if "gradient" in spec.methods:
         tokens = round(spec.warmup_epochs * spec.warmup_share * pool)
         stages.append(SelectionStage("selection: warm-up", 1, tokens, model))
+        passes = GRADIENT_FORWARDS * spec.warmup_epochs * FORWARD / TRAINING
+        most = round(passes * pool)
+        stages.append(SelectionStage("selection: gradients, at most", 1, most, model))
     return stages
 
 
@@ -79,10 +86,28 @@ def _steering_tokens(e: Experiment) -> int:
     if not e.specialist.path:
         return most
     share = 1 - e.specialist.judging_fraction
-    return min(most, round(share * _tokens_at(e.beside(e.specialist.path))))
+    return min(most, round(share * _bytes_at(e.beside(e.specialist.path)) / _BYTES_PER_TOKEN))
 
 
-def _tokens_at(root: str) -> int:
-    """Bytes on disk over the bytes of a token; 0 where nothing is there yet."""
+def _pool_tokens(e: Experiment, spec: SelectionSpec) -> int:
+    """What `pool_tokens` asks for, or all; never more than there are bytes."""
+    if spec.pool:
+        n_bytes = _bytes_at(e.beside(spec.pool))
+        if not n_bytes:
+            raise MixtureError(
+                f"[selection] pool: there is no text at {spec.pool!r}",
+                hint="name a folder or file with documents",
+            )
+    else:
+        root = e.beside(e.data.root)
+        parts = [f"{root}/{name}" for name in spec.domains] or [root]
+        n_bytes = sum(map(_bytes_at, parts))  # 0 before the text is harvested
+    if not spec.pool_tokens:
+        return n_bytes // _BYTES_PER_TOKEN
+    return min(spec.pool_tokens, n_bytes or spec.pool_tokens)
+
+
+def _bytes_at(root: str) -> int:
+    """On disk; 0 where nothing is there yet."""
     fs, path = file_system(root)
-    return int(fs.du(path)) // _BYTES_PER_TOKEN if fs.exists(path) else 0
+    return int(fs.du(path)) if fs.exists(path) else 0

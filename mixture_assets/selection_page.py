@@ -54,6 +54,18 @@ def curves(
     return {model: fits_of_utility(own, refuse=refuse) for model, own in points.items()}
 
 
+def verdict_lines(sweep: Sweep) -> list[str]:
+    """A sentence for each model, when every run is done."""
+    known = {v.model: v.sentence for v in verdicts(sweep)}
+    share = sweep.scored.selection.spec.budget_share
+    without = (
+        f"no verdict: within {share:g} trainings on the whole pool there are no random documents, "
+        "or nothing beside them"
+    )
+    models = sorted(sweep.points) if sweep.is_done else []
+    return [known.get(model, f"{model}: {without}") for model in models]
+
+
 def verdicts(sweep: Sweep) -> list[Verdict]:
     """One for each model, when every run is done; a pilot has forecasts instead."""
     if not sweep.is_done:
@@ -218,7 +230,7 @@ def _markdown(
         f"{pool.n_leaked:,} documents of the specialist set, {pool.n_held_out:,} held out for "
         f"validation, {pool.n_repeated:,} repeats, {pool.n_beyond:,} beyond pool_tokens.",
         "",
-        *(f"- **{v.sentence}**" for v in verdicts(sweep)),
+        *(f"- **{line}**" for line in verdict_lines(sweep)),
         *(f"- {note}" for note in notes),
         "",
         "![Performance against all compute](selection.png)",

@@ -63,14 +63,17 @@ def record_scoring_costs(
     write_record(store, "cost", digest([sweep_id, "scoring"]), {"cost": rows})
 
 
-def _predicted(selection: Selection, scores: ScoreSet, params: float) -> float:
-    """What the cost model says of a score set; lexical methods are free in it."""
+def _predicted(selection: Selection, scores: ScoreSet, params: float) -> float | None:
+    """What the cost model says of a score set; lexical methods are free in it.
+
+    None for an embedding of a model, whose parameters a score set does not know.
+    """
     if scores.method == "perplexity":
         return perplexity_cost(params, scores.n_tokens).flops
     if scores.method == "gradient":
         snapshots = selection.spec.warmup_epochs
         return gradient_cost(params, scores.n_tokens, snapshots=snapshots).flops
-    return 0.0
+    return None if scores.flops else 0.0
 
 
 def record_points(

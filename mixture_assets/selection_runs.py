@@ -173,10 +173,17 @@ def train_sweep(
         "selector": sweep.scored.runs.planned,
     }
     for role, planned in own.items():
-        pipeline.record_costs(workspace, name, planned, role, predicted=train_flops)
+        adapted = bool(sweep.scored.selection.spec.lora_rank) and role != "base"
+        cost = _adapter_flops if adapted else train_flops
+        pipeline.record_costs(workspace, name, planned, role, predicted=cost)
     record_scoring_costs(
         sweep.scored.selection, name, sweep.scored.sets.values(), sweep.scored.selector_params
     )
+
+
+def _adapter_flops(params: float, tokens: float) -> float:
+    """4 N T: frozen weights have no gradient of their own."""
+    return train_flops(params, tokens) * 2 / 3
 
 
 def decision_of(sweep: Sweep) -> str:

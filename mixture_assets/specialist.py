@@ -16,7 +16,7 @@ from mixture_assets.data.specialist import SpecialistSet, build_specialist
 from mixture_assets.data.token_store import DomainTokens
 from mixture_assets.data.tokenize import document_id
 from mixture_assets.data.validation import load_validation
-from mixture_assets.data.verbatim import verbatim_share
+from mixture_assets.data.verbatim import VERBATIM_VERSION, verbatim_share
 from mixture_assets.lineage import domain_rows
 from mixture_assets.store.files import atomic_write_json, read_json_object
 from mixture_assets.store.records import write_record
@@ -42,14 +42,18 @@ def specialist_set(workspace: Workspace, corpus: Corpus) -> SpecialistSet | None
     if said is None:
         return None
     made = _of_domain(workspace, corpus, said) if said.domain else _of_path(workspace, corpus, said)
-    edge = {"child": made.judging, "parent": made.steering, "role": "judges_beside"}
-    write_record(workspace.store, "specialist", digest(edge), {"edge": [edge]})
+    owner = f"experiment:{workspace.experiment.name}"
+    edges = [
+        {"child": made.judging, "parent": made.steering, "role": "judges_beside"},
+        {"child": owner, "parent": made.judging, "role": "judged_on"},
+    ]
+    write_record(workspace.store, "specialist", digest(edges), {"edge": edges})
     for domain, tokens in corpus.domains.items():
-        share = _verbatim_share(workspace.store, made.judging, tokens)
+        share = _verbatim_share(workspace, made.judging, tokens)
         if share > _PASSING:
             _warn(
-                f"{share:.0%} of the text that judges stands word for word in the training text of "
-                f"{domain!r}: the specialist loss looks better than it is"
+                f"at least {share:.0%} of the text that judges stands word for word in the "
+                f"training text of {domain!r}: the specialist loss looks better than it is"
             )
     if made.n_left_out:
         _warn(
@@ -59,13 +63,15 @@ def specialist_set(workspace: Workspace, corpus: Corpus) -> SpecialistSet | None
     return made
 
 
-def _verbatim_share(store: Path, judging: str, tokens: DomainTokens) -> float:
+def _verbatim_share(workspace: Workspace, judging: str, tokens: DomainTokens) -> float:
     """As `data.verbatim` finds it, once for each pair: a large domain takes a while to read."""
-    path = store / "verbatim" / f"{judging}.{tokens.digest}.json"
+    store, fraction = workspace.store, workspace.experiment.data.validation_fraction
+    name = digest([VERBATIM_VERSION, judging, tokens.digest, fraction])
+    path = store / "verbatim" / f"{name}.json"
     known = read_json_object(path)
     if known is None:
         documents = load_validation(store, SPECIALIST, judging)
-        known = {"share": verbatim_share(documents, tokens, store)}
+        known = {"share": verbatim_share(documents, tokens, store, fraction=fraction)}
         atomic_write_json(path, known)
     return float(known["share"])
 

@@ -15,7 +15,7 @@ from mixture_assets.forecast import Forecast, Outcome, forecast, record_forecast
 from mixture_assets.pools import Selection
 from mixture_assets.running import missing_runs
 from mixture_assets.selection.points import Point
-from mixture_assets.selection_page import curves, points_csv, verdicts, write_page
+from mixture_assets.selection_page import curves, points_csv, verdict_lines, verdicts, write_page
 from mixture_assets.selection_records import record_points
 from mixture_assets.selection_runs import (
     OnSettled,
@@ -109,10 +109,12 @@ def summed_up(
     outcomes: list[Outcome] = []
     for said in forecasts if is_done else ():
         outcomes += score_forecast(sweep, said, sweep_id)
-    notes = [*(o.sentence for o in outcomes)] or [said.sentence for said in forecasts]
+    scored = {o.model for o in outcomes}
+    notes = [*(o.sentence for o in outcomes)]
+    notes += [said.sentence for said in forecasts if said.model not in scored]
     page = write_page(sweep, notes)
     pipeline.refresh_database(workspace)
-    sentences = [*(v.sentence for v in verdicts(sweep)), *notes]
+    sentences = [*verdict_lines(sweep), *notes]
     return SweepSummary(sweep, sweep_id, forecasts, outcomes, sentences, page)
 
 

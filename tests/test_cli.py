@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from mixture_assets.cli import cli
+from mixture_assets.cli.app import print_json
 from mixture_assets.store.status import next_commands
 
 
@@ -66,6 +68,11 @@ def test_status_of_an_empty_store_names_the_next_command(tiny):
     result = invoke("status", "--experiment", tiny)
     assert result.exit_code == 0
     assert "next: mixture run" in result.output
+
+
+def test_json_has_no_infinity(capsys):
+    print_json({"low": -math.inf, "rows": [(1.5, math.nan)]})
+    assert json.loads(capsys.readouterr().out) == {"low": None, "rows": [[1.5, None]]}
 
 
 def test_what_goes_on_with_open_runs_depends_on_what_they_are_for():

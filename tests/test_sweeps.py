@@ -175,7 +175,37 @@ def test_what_the_plan_said_is_what_was_trained(swept):
         stage = stages.pop(f"selection: {name}")
         assert stage.runs == len(trained)
         assert stage.tokens == pytest.approx(sum(r.spec.budget_tokens for r in trained), rel=0.12)
-    assert stages.keys() == {"selection: reference", "selection: perplexities"}
+    assert stages.keys() == {
+        f"selection: {name}" for name in ("reference", "perplexities", "gradients, at most")
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokens"),
+    [
+        ({"domains": ("plants",)}, "plants"),
+        ({}, "."),
+        ({"pool_tokens": 10**9}, "bytes"),  # no more tokens than there are bytes
+        ({"pool_tokens": 500}, 500),
+        ({"pool": "wishes"}, "../wishes"),
+    ],
+)
+def test_the_plan_prices_the_pool_that_is_asked_for(tiny, changes, tokens):
+    workspace = workspace_of(write_settings(tiny), **changes)
+    if isinstance(tokens, str):
+        root = tiny.parent / "raw"
+        folder = root if tokens == "bytes" else root / tokens
+        n_bytes = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        tokens = n_bytes if tokens == "bytes" else n_bytes // 4
+    stage = selection_stages(workspace)[-1]
+    shares = 2 * (4 * (0.1 + 0.2 + 0.35 + 0.5) + 1)
+    assert stage.tokens == pytest.approx(shares * tokens, rel=0.01)
+
+
+def test_a_pool_that_is_not_there_has_no_price(tiny):
+    workspace = workspace_of(write_settings(tiny), pool="wihses")
+    with pytest.raises(MixtureError, match="there is no text at 'wihses'"):
+        selection_stages(workspace)
 
 
 def test_the_points_file_is_read_by_the_other_verbs(swept, tmp_path):
@@ -363,10 +393,14 @@ def test_a_pilot_trains_no_larger_share(tiny):
     assert not summary.outcomes
 
 
-def selection_of(path, **changes):
+def workspace_of(path, **changes):
+    """An experiment with other settings of its selection."""
     e = load_experiment(path)
-    e = dataclasses.replace(e, selection=dataclasses.replace(e.selection, **changes))
-    workspace = Workspace(e)
+    return Workspace(dataclasses.replace(e, selection=dataclasses.replace(e.selection, **changes)))
+
+
+def selection_of(path, **changes):
+    workspace = workspace_of(path, **changes)
     return Selection.of(workspace, build_corpus(workspace))
 
 

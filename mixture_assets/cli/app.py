@@ -1,6 +1,7 @@
 """The command itself: options that verbs share, how answers are printed, how errors end."""
 
 import json
+import math
 import signal
 import sys
 import tempfile
@@ -160,8 +161,16 @@ def name_and_store_of(experiment: Path | None) -> tuple[str, Path]:
 
 
 def print_json(value: Any) -> None:
-    """Data for programs."""
-    click.echo(json.dumps(value, indent=2, sort_keys=True))
+    """Data for programs; JSON has no infinity, so that is null."""
+    click.echo(json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say(line: str) -> None:

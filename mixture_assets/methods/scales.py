@@ -17,7 +17,7 @@ from mixture_assets.core.errors import MixtureError, shortlist
 from mixture_assets.core.units import tokens_text
 from mixture_assets.methods.additive_law import fit_additive_law
 from mixture_assets.methods.bimix import fit_bimix
-from mixture_assets.methods.laws import LAWS, MIN_RUNS, Score
+from mixture_assets.methods.laws import LAWS, MIN_RUNS, Score, fit_each
 from mixture_assets.methods.surrogate import Surrogate
 from mixture_assets.methods.swarm import Array, Swarm
 
@@ -80,7 +80,7 @@ class Transfer:
         """See ScaleLaw.fit."""
         if len(runs.params) < MIN_RUNS:
             raise MixtureError(f"{len(runs.params)} runs, at least {MIN_RUNS} are needed")
-        predict = self.law.fit(runs.swarm.weights, runs.swarm.objective(objective))
+        predict = fit_each(self.law, runs.swarm.weights, *runs.swarm.parts(objective))
         return lambda weights, params, tokens: predict(weights)
 
 

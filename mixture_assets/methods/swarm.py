@@ -94,6 +94,17 @@ class Swarm:
         parts = [x / total * self.metrics[n] for n, x in sorted(shares.items())]
         return np.asarray(np.sum(parts, axis=0), dtype=float)
 
+    def parts(self, names: Mapping[str, float] | Sequence[str]) -> tuple[Array, Array]:
+        """The metrics of an objective that count, (metrics, runs), and their shares, (metrics,).
+
+        Args:
+            names: As of `objective`, which refuses what is none.
+        """
+        self.objective(names)
+        shares = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, 1.0)
+        counted = {name: x for name, x in sorted(shares.items()) if x > 0}
+        return np.array([self.metrics[n] for n in counted]), np.array(list(counted.values()))
+
     def subset(self, keep: NDArray[np.intp]) -> "Swarm":
         """Some of the runs, by their places."""
 

@@ -44,6 +44,7 @@ class WeightPath:
     title: str
     lines: tuple[PathLine, ...]
     until_tokens: float
+    domains: tuple[str, ...]  # all of the run, sorted
 
 
 def weight_path(rows: Sequence[Mapping[str, Any]], title: str, *, budget_tokens: int) -> WeightPath:
@@ -67,7 +68,7 @@ def weight_path(rows: Sequence[Mapping[str, Any]], title: str, *, budget_tokens:
             sums[row["tokens"]] = sums.get(row["tokens"], 0.0) + row["weight"]
         points = [*sorted(sums.items()), (budget_tokens, sums[max(sums)])]
         lines.append(PathLine(f"{REST} ({len(rest)})", tuple(points), ()))
-    return WeightPath(title, tuple(lines), budget_tokens)
+    return WeightPath(title, tuple(lines), budget_tokens, tuple(sorted(by_domain)))
 
 
 def _line(domain: str, rows: Sequence[Mapping[str, Any]], budget_tokens: int) -> PathLine:
@@ -81,23 +82,22 @@ def _line(domain: str, rows: Sequence[Mapping[str, Any]], budget_tokens: int) ->
 
 
 def draw_weight_path(data: WeightPath) -> Figure:
-    """Steps of the weights above; below, every alignment as a dot and their moving mean."""
+    """Steps of the weights above; below, alignments with standard errors, and moving means."""
     has_alignments = any(line.alignments for line in data.lines)
     figure = new_figure(5.4 if has_alignments else 3.6)
     axes = figure.subplots(1 + has_alignments, 1, sharex=True, squeeze=False)[:, 0]
     colours, styles = [], []
-    names = sorted(line.domain for line in data.lines)
     for line in data.lines:
-        i = names.index(line.domain)
-        colour = MUTED if line.domain.startswith(REST) else PALETTE[i % len(PALETTE)]
+        i = data.domains.index(line.domain) if line.domain in data.domains else 0
+        colour = PALETTE[i % len(PALETTE)] if line.domain in data.domains else MUTED
         dashes = DASHES[i // len(PALETTE) % len(DASHES)]
         xs, ys = zip(*line.weights, strict=True)
         axes[0].step(xs, ys, where="post", color=colour, ls=dashes, lw=1.6)
         colours.append(colour)
         styles.append(dashes)
         if line.alignments:
-            xs, ys, _ = zip(*line.alignments, strict=True)
-            axes[1].plot(xs, ys, ".", color=colour, ms=3.5, alpha=0.35)
+            xs, ys, errors = zip(*line.alignments, strict=True)
+            axes[1].errorbar(xs, ys, errors, fmt=".", color=colour, ms=3, elinewidth=0.5, alpha=0.3)
             axes[1].plot(*_smoothed(xs, ys), color=colour, ls=dashes, lw=1.4)
     axes[0].set_title(data.title, loc="left")
     axes[0].set_ylabel("share of training tokens")
@@ -105,7 +105,7 @@ def draw_weight_path(data: WeightPath) -> Figure:
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
     if has_alignments:
         axes[1].axhline(0, color=MUTED, lw=0.8)
-        axes[1].set_ylabel("alignment: dots; moving mean: lines")
+        axes[1].set_ylabel("alignment ± s.e.; lines: moving mean")
     axes[-1].set_xlabel("training tokens")
     axes[-1].set_xlim(0, data.until_tokens)
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda v, _: tokens_text(v)))

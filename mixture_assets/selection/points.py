@@ -7,6 +7,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from scipy.stats import t as student
 
@@ -18,7 +19,14 @@ from mixture_assets.selection.utility_fit import PooledNoise, fit_utility
 
 _SAME = 1e-3  # relative: costs that were rounded, or read off a figure
 _ENOUGH = 6  # repeats of a method's own beyond its cells: its noise is then known to a third
-_Noise = tuple[float | None, int]  # of one point, and from how many repeats
+
+
+class _Noise(NamedTuple):
+    """Of one point."""
+
+    sd: float | None
+    freedom: float
+    method: str  # whose repeats it is from; empty: of all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +60,11 @@ class Point:
         return self.total_flops / self.full_flops
 
     @property
+    def asked_cost(self) -> float:
+        """As `cost`, of the share that was asked for: a subset ends with a whole document."""
+        return self.cost if self.share is None else self.share + self.start
+
+    @property
     def trained_share(self) -> float:
         """What was trained on, in multiples of the pool; all that was paid, if nothing is known."""
         return self.share if self.share is not None else self.cost - self.start
@@ -75,7 +88,8 @@ class Cell:
     point: Point  # their mean
     n_seeds: int
     standard_error: float | None  # of its performance; None without repeats anywhere
-    freedom: int = 0  # of the noise that the error is computed from
+    freedom: float = 0.0  # of the noise that the error is computed from
+    noise_of: str = ""  # the method whose repeats tell that noise; empty: those of all
 
     @property
     def half(self) -> float | None:
@@ -201,13 +215,22 @@ def cells(points: Sequence[Point]) -> list[Cell]:
 def without_seeds(points: Sequence[Point]) -> tuple[list[Point], float | None]:
     """Points in one order, the effect of their seed taken out, and the noise of one of them."""
     ordered = sorted(points, key=lambda p: (repr(p.cell), p.seed, p.performance, p.total_flops))
-    blocks = fit_blocks(
-        [p.cell for p in ordered], [p.seed for p in ordered], [p.performance for p in ordered]
-    )
+    own = _distinct(ordered)
+    blocks = fit_blocks([p.cell for p in own], [p.seed for p in own], [p.performance for p in own])
     level = [
         replace(p, performance=p.performance - blocks.effect.get(p.seed, 0.0)) for p in ordered
     ]
     return level, blocks.noise_sd
+
+
+def _distinct(points: Sequence[Point]) -> list[Point]:
+    """Points of different runs: the whole pool is one subset, and its runs are all methods'."""
+    found: dict[object, Point] = {}
+    for i, p in enumerate(points):
+        is_whole = p.share is not None and p.share >= 1
+        key = (p.train_params, p.share, p.seed, p.performance) if is_whole and p.seed else i
+        found.setdefault(key, p)
+    return list(found.values())
 
 
 def at_one_cost(points: Sequence[Point]) -> list[Point]:
@@ -242,26 +265,30 @@ def _repeats(points: Sequence[Point]) -> PooledNoise:
 
 def _noises(level: Sequence[Point], noise_sd: float | None) -> dict[str, _Noise]:
     """Of one point, by method: from its own repeats, or from all where these are too few."""
-    every = _repeats(level)
+    every = _repeats(_distinct(level))
+    n_effects = max(0, len({p.seed for p in level if p.seed}) - 1)
+    # What the seeds' effects took is lost to the repeats of each method as to all.
+    kept = max(every.freedom - n_effects, 1) / max(every.freedom, 1)
     found: dict[str, _Noise] = {}
     for method in {p.method for p in level}:
         own = _repeats([p for p in level if p.method == method])
-        if noise_sd and own.freedom >= _ENOUGH:
-            # Squares have lost what the seeds' effects took: as much of each as of all.
+        if noise_sd and every.squares and own.freedom >= _ENOUGH:
             part = own.squares / own.freedom / (every.squares / every.freedom)
-            found[method] = noise_sd * math.sqrt(part), own.freedom
+            found[method] = _Noise(noise_sd * math.sqrt(part), own.freedom * kept, method)
         else:
-            found[method] = noise_sd, every.freedom
+            found[method] = _Noise(noise_sd, every.freedom * kept, "")
     return found
 
 
 def _mean(group: Sequence[Point], noise: _Noise) -> Cell:
-    n, (noise_sd, freedom) = len(group), noise
+    n = len(group)
     mean = replace(
         group[0],
         performance=math.fsum(p.performance for p in group) / n,
         total_flops=math.fsum(p.total_flops for p in group) / n,
         seed="",
     )
-    error = None if noise_sd is None else noise_sd / math.sqrt(n)
-    return Cell(point=mean, n_seeds=n, standard_error=error, freedom=freedom)
+    error = None if noise.sd is None else noise.sd / math.sqrt(n)
+    return Cell(
+        point=mean, n_seeds=n, standard_error=error, freedom=noise.freedom, noise_of=noise.method
+    )

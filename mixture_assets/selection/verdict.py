@@ -21,7 +21,7 @@ from mixture_assets.selection.outlook import RANDOM
 from mixture_assets.selection.points import Cell, Point, cells
 
 _ERROR = 0.05  # on each side, over all that is compared
-_SAME = 0.01  # costs that are alike: a subset ends with a whole document
+_SAME = 0.01  # costs that are alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,11 @@ class Verdict:
             f"{self.gain:+.3f} nats (90 % interval over all {self.n_compared} choices compared "
             f"{self.low:+.3f} .. {self.high:+.3f})"
         )
+        if not math.isfinite(self.low):
+            return (
+                f"{self.model}: no verdict {within}: of one seed nobody knows the noise, and "
+                f"{chosen} is {self.gain:+.3f} nats from random documents; add to [selection] seeds"
+            )
         random = f"random documents, at {100 * self.baseline_share:.3g} %"
         if self.is_supported:
             return f"{self.model}: select by {chosen}; {within} it is {found} better than {random}"
@@ -63,7 +68,7 @@ class Verdict:
 
 def within(found: Sequence[Cell], budget_share: float) -> list[Cell]:
     """Cells that cost no more than a budget, in trainings on the whole pool."""
-    return [c for c in found if c.point.cost <= budget_share * (1 + _SAME)]
+    return [c for c in found if c.point.asked_cost <= budget_share * (1 + _SAME)]
 
 
 def gap(cell: Cell, other: Cell, *, n_compared: int = 1) -> Value:
@@ -81,11 +86,17 @@ def gap(cell: Cell, other: Cell, *, n_compared: int = 1) -> Value:
     if None in errors:
         return Value(value=value, low=-math.inf, high=math.inf)
     variance = [e * e for e in errors if e is not None]
-    freedom = sum(variance) ** 2 / max(
-        sum(v * v / n for v, n in zip(variance, (cell.freedom, other.freedom), strict=True)), 1e-300
-    )
-    half = float(student.ppf(1 - _ERROR / n_compared, max(freedom, 1.0))) * math.sqrt(sum(variance))
+    factor = float(student.ppf(1 - _ERROR / n_compared, _freedom(cell, other, variance)))
+    half = factor * math.sqrt(sum(variance))
     return Value(value=value, low=value - half, high=value + half)
+
+
+def _freedom(cell: Cell, other: Cell, variance: Sequence[float]) -> float:
+    """Of the noise of a gap: Welch's, where two methods' repeats tell it; else that of the one."""
+    if cell.noise_of == other.noise_of or not sum(variance):
+        return min(cell.freedom, other.freedom)
+    parts = zip(variance, (cell.freedom, other.freedom), strict=True)
+    return sum(variance) ** 2 / sum(v * v / n for v, n in parts)
 
 
 def verdict(model: str, points: Sequence[Point], budget_share: float) -> Verdict | None:

@@ -309,7 +309,7 @@ CREATE TABLE cost (             -- what a decision rests on, run by run
     device_seconds DOUBLE,
     device VARCHAR,
     role VARCHAR,               -- 'proxy', 'full', 'refit, train', 'refit, measure', ...
-    predicted_flops DOUBLE,     -- of a selection: what the cost model said, before
+    predicted_flops DOUBLE,     -- of a selection: training and scoring by the cost model
     PRIMARY KEY (decision_id, run_id, role)
 );
 CREATE TABLE edge (             -- child rests on parent

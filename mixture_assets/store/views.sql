@@ -143,15 +143,19 @@ CREATE VIEW specialist_leaderboard AS
     LEFT JOIN edge ON edge.child = judged.validation_id AND edge.role = 'judges_beside'
     LEFT JOIN evaluation AS steering ON steering.run_id = run.run_id
         AND steering.is_final AND steering.domain = 'specialist_steering'
-        AND steering.validation_id = edge.parent
+        AND steering.validation_id = coalesce(edge.parent, steering.validation_id)
         AND steering.metric_version = judged.metric_version
     LEFT JOIN leaderboard ON leaderboard.run_id = run.run_id
         AND leaderboard.experiment = planned_run.experiment
-    WHERE planned_run.purpose = 'full' AND run.status = 'done'
+    WHERE planned_run.purpose = 'full' AND run.status = 'done' AND (
+        -- Two experiments may share a run, each with a set of its own.
+        judged.validation_id NOT IN (SELECT parent FROM edge WHERE role = 'judged_on')
+        OR ('experiment:' || planned_run.experiment, judged.validation_id) IN (
+            SELECT (child, parent) FROM edge WHERE role = 'judged_on'))
     QUALIFY row_number() OVER (
         PARTITION BY planned_run.experiment, run.run_id, judged.validation_id,
             judged.metric_version
-        ORDER BY steering.loss_nats NULLS LAST) = 1
+        ORDER BY steering.validation_id) = 1
     ORDER BY planned_run.experiment, run.budget_tokens, judged.validation_id,
         specialist_loss_nats;
 

@@ -10,11 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.run import ModelSpec, RunSpec, StartSpec, TrainingSpec
 from mixture_assets.corpus import Workspace, build_corpus
+from mixture_assets.data.frozen import FrozenTokenizer
+from mixture_assets.data.tokenizer import same_tokenizer
 from mixture_assets.plans import PlannedRun, plan_proxies
 from mixture_assets.running import create_runs
 from mixture_assets.store.runs import RunFolder
@@ -342,6 +345,11 @@ def test_another_tokenizer_of_as_many_tokens_is_told(proxy, tmp_path):
     vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
     (tmp_path / "there" / "tokenizer.json").write_text(json.dumps(said))
     workspace, run = started(proxy, tmp_path / "there")
+    cut = Tokenizer.from_file(str(ours))  # how much text a model was fed is no other vocabulary
+    cut.enable_truncation(8)
+    cut.enable_padding(length=16)
+    cut.save(str(tmp_path / "cut.json"))
+    assert same_tokenizer(tmp_path / "cut.json", FrozenTokenizer.open(ours.parent))
     with pytest.raises(MixtureError, match=r"has another tokenizer\.json than"):
         prepare(workspace.store, run.run_id, say=quiet)
     (model_folder(workspace.store, run.spec.start.model) / "tokenizer.json").write_text("{}")
