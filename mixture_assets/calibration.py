@@ -49,7 +49,7 @@ def calibration_table(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and cells; logs as per cent of the baseline's objective."""
     header = (
-        *("time", "proposal", "against", "predicted", "90 % interval", "measured", "error"),
+        *("time", "proposal", "of", "against", "predicted", "90 % interval", "measured", "error"),
         *("covered", "state"),
     )
     return header, [_cells(row) for row in rows]
@@ -61,6 +61,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         str(row["predicted_at"] or "-"),
         row["proposal_id"],
+        str(row["method"] or "-"),
         row["baseline"],
         _log(row["predicted"]),
         "-" if low is None or high is None else f"{_log(low)} .. {_log(high)}",

@@ -15,6 +15,7 @@ from mixture_assets.selection_estimate import selection_stages
 from mixture_assets.training.model import count_parameters
 from mixture_assets.training.rate import measure_tokens_per_second, training_flops
 
+_SUMMED = ("runs", "tokens", "flops", "hours", "disk_bytes")
 _STEP_ROW_BYTES = 240  # of metrics.jsonl, measured
 
 
@@ -68,9 +69,17 @@ def plan_table(rows: Sequence[PlanRow]) -> tuple[tuple[str, ...], list[list[str]
             seconds_text(3600 * row.hours),
             bytes_text(row.disk_bytes),
         ]
-        for row in rows
+        for row in (*rows, *_in_all(rows))
     ]
     return ("stage", "runs", "tokens", "FLOPs", "time", "disk"), body
+
+
+def _in_all(rows: Sequence[PlanRow]) -> list[PlanRow]:
+    """One row for several stages, as if nothing were done yet."""
+    if len(rows) < 2:
+        return []
+    total = {name: sum(getattr(row, name) for row in rows) for name in _SUMMED}
+    return [PlanRow(stage="in all", **total)]
 
 
 def _plan_row(

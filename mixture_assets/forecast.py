@@ -166,6 +166,27 @@ def score_forecast(sweep: Sweep, said: Forecast, sweep_id: str) -> list[Outcome]
     return found
 
 
+def coverage_line(sweep: Sweep, said: Forecast) -> str:
+    """How many of a model's forecasts held, and which did not; each loss beside random's."""
+    own, missed = cells(sweep.points[said.model]), []
+    for method, drawn in said.log_ratio.items():
+        cell, random = (_cell(own, name, said.share) for name in (method, RANDOM))
+        measured = math.log(cell.point.performance / random.point.performance)
+        low, high = percentile_interval(drawn.tolist())
+        if not low <= measured <= high:
+            middle = math.expm1(float(np.median(drawn)))
+            missed.append(
+                f"{method} (said {middle:+.1%}, {math.expm1(low):+.1%} .. {math.expm1(high):+.1%}; "
+                f"came to {math.expm1(measured):+.1%})"
+            )
+    n = len(said.log_ratio)
+    return (
+        f"{said.model}: {n - len(missed)} of {n} forecasts of the loss at {100 * said.share:g} % "
+        "beside random documents' were within their 90 % intervals"
+        + (f"; missed: {', '.join(missed)}" if missed else "")
+    )
+
+
 def _nearest(affordable: Sequence[Cell], row: Row) -> Cell | None:
     """The cell of a method whose share is nearest to what was chosen; None without any."""
     mine = [c for c in affordable if c.point.method == row.method and c.point.share]

@@ -247,6 +247,7 @@ def _sources(
             spec.pool if "://" in spec.pool else workspace.experiment.beside(spec.pool),
             SELECTED,
             cache=workspace.store / "shards.json",
+            noun="pool",
         )
         shards = tokenize_domain(workspace, corpus.tokenizer, raw)
         return {shard.digest: shard.path for shard in shards}, None

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import chi2
 
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.core.units import flops_text, seconds_text
@@ -38,7 +37,6 @@ from mixture_assets.store.files import atomic_write_bytes, atomic_write_text
 
 Table = tuple[Sequence[str], list[list[str]]]
 UNIT = "performance: minus the loss on judging documents (nats)"
-_MISFIT = 0.01
 _CURVE_POINTS = 60
 _PARAMETERS: tuple[Parameter, ...] = ("rate", "zero", "ceiling")
 
@@ -75,24 +73,6 @@ def verdicts(sweep: Sweep) -> list[Verdict]:
     return [found for found in every if found is not None]
 
 
-def misfit(own: Sequence[Point], fit: UtilityFit, method: str) -> str:
-    """A sentence where points lie farther from their curve than noise takes them; else ''.
-
-    Chi-square of the means over seeds, at 1 in 100: three parameters, one cell a share.
-    """
-    mine = [c for c in cells(own) if c.point.method == method and c.standard_error]
-    if len(mine) < 4:
-        return ""
-    gaps = [
-        (c.point.performance - fit.curve.value(c.point.cost)) / c.standard_error
-        for c in mine
-        if c.standard_error
-    ]
-    if chi2.sf(sum(g * g for g in gaps), len(gaps) - 3) > _MISFIT:
-        return ""
-    return f"points lie up to {max(map(abs, gaps)):.0f} standard errors off: no such curve"
-
-
 def point_table(points: Sequence[Point]) -> Table:
     """Means over seeds, cheapest first."""
     rows = []
@@ -127,19 +107,18 @@ def subset_table(sweep: Sweep) -> Table:
     return ("method", "share", "documents", "tokens trained on", "token set"), rows
 
 
-def fit_rows(fits: Mapping[str, UtilityFit], own: Sequence[Point]) -> Table:
-    """Rates with intervals, fastest first, and where a curve is not what the points follow."""
+def fit_rows(fits: Mapping[str, UtilityFit]) -> Table:
+    """Medians with intervals, fastest first, and where a curve is not what the points follow."""
     rows = []
     for method, fit in sorted(fits.items(), key=lambda item: -item[1].curve.rate):
         values = [_with_interval(fit, name) for name in _PARAMETERS]
-        notes = [n for n in (*fit.notes, misfit(own, fit, method)) if n]
-        rows.append([method, *values, "; ".join(notes)])
+        rows.append([method, *values, "; ".join(fit.notes)])
     return ("method", "rate", "at no training", "ceiling", "notes"), rows
 
 
 def _with_interval(fit: UtilityFit, name: Parameter) -> str:
     low, high = fit.interval(name)
-    return f"{getattr(fit.curve, name):.3g} ({low:.3g} .. {high:.3g})"
+    return f"{fit.median(name):.3g} ({low:.3g} .. {high:.3g})"
 
 
 def utility_figure(sweep: Sweep, fits: Mapping[str, Mapping[str, UtilityFit]]) -> UtilityFigure:
@@ -224,7 +203,7 @@ def _markdown(
 ) -> str:
     pool = sweep.scored.selection.pool
     lines = [
-        f"# Selection: {sweep.scored.selection.workspace.experiment.name}",
+        f"# {sweep.scored.selection.workspace.experiment.name}: what selecting documents is worth",
         "",
         f"A pool of {pool.n_documents:,} documents and {pool.n_tokens:,} tokens; left out: "
         f"{pool.n_leaked:,} documents of the specialist set, {pool.n_held_out:,} held out for "
@@ -232,6 +211,12 @@ def _markdown(
         "",
         *(f"- **{line}**" for line in verdict_lines(sweep)),
         *(f"- {note}" for note in notes),
+        "",
+        "A choice is a method at a share. Losses are on documents that judge, and ± is half of a "
+        "90 % interval over seeds. *In all* is selection and training; a selector without matrix "
+        "products is charged its seconds at this machine's rate of training. The pilot's sure "
+        "choice is the best that it can tell from random documents, its favourite the best that "
+        "it expects.",
         "",
         "![Performance against all compute](selection.png)",
         "",
@@ -250,7 +235,7 @@ def _section(own: Sequence[Point], fits: Mapping[str, UtilityFit]) -> list[str]:
     lines += markdown_table(*frontier_table(rows))
     if fits:
         lines += ["", "Curves through the points, all parameters free, 90 % intervals:", ""]
-        lines += markdown_table(*fit_rows(fits, own))
+        lines += markdown_table(*fit_rows(fits))
         lines += ["", "Budgets, and ratios of trained to scoring parameters, that pay:", ""]
         lines += markdown_table(*break_even_table(break_even_rows(own)))
     return lines

@@ -111,7 +111,8 @@ def count_text(
     root = file_system(path)[1]
     hashes, domains = set(), set()
     n_documents = n_bytes = n_left_out = 0
-    for shard in shards_at(path, name, cache=Path(os.devnull)):
+    noun = name if name == "pool" else f"{name} set"
+    for shard in shards_at(path, name, cache=Path(os.devnull), noun=noun):
         location = shard.url.rpartition("://")[2]
         below = Path(location).parts[len(Path(root).parts) :]
         domains |= {below[0]} if len(below) > 1 else set()

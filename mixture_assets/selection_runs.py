@@ -199,11 +199,14 @@ def _train(
     say: Say,
     on_settled: OnSettled | None,
 ) -> None:
-    n_missing = len(missing_runs(workspace, planned))
+    missing = missing_runs(workspace, planned)
     if planned:
-        say(f"{what}: {len(planned)} runs, {n_missing} to train")
-    if n_missing:
-        train(workspace, planned, on_settled=on_settled or (lambda run: None))
+        say(
+            f"{what}: {len(planned)} runs, {len(planned) - len(missing)} are there, "
+            f"{len(missing)} to train, from their last checkpoints where they have one"
+        )
+    if missing:
+        train(workspace, missing, on_settled=on_settled or (lambda run: None))
 
 
 def _subset(

@@ -15,6 +15,7 @@ from mixture_assets.selection.pairs import RATIO_BUDGET, break_even_pairs
 from mixture_assets.selection.points import (
     Cell,
     Point,
+    by_method,
     cells,
     fits_as_published,
     fits_of_utility,
@@ -78,6 +79,7 @@ def frontier_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
     With repeats each row says how often its point is on the frontier when all are moved by
     their noise: `chance`.
     """
+    by_method(points)  # refuses models of several sizes: two frontiers are not one
     found = cells(points)
     cost = [c.point.total_flops for c in found]
     performance = [c.point.performance for c in found]

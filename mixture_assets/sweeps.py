@@ -11,7 +11,14 @@ from typing import Any
 from mixture_assets import pipeline
 from mixture_assets.core.errors import MixtureError
 from mixture_assets.corpus import Workspace
-from mixture_assets.forecast import Forecast, Outcome, forecast, record_forecast, score_forecast
+from mixture_assets.forecast import (
+    Forecast,
+    Outcome,
+    coverage_line,
+    forecast,
+    record_forecast,
+    score_forecast,
+)
 from mixture_assets.pools import Selection
 from mixture_assets.running import missing_runs
 from mixture_assets.selection.points import Point
@@ -112,6 +119,7 @@ def summed_up(
     scored = {o.model for o in outcomes}
     notes = [*(o.sentence for o in outcomes)]
     notes += [said.sentence for said in forecasts if said.model not in scored]
+    notes += [coverage_line(sweep, said) for said in forecasts if is_done and said.log_ratio]
     page = write_page(sweep, notes)
     pipeline.refresh_database(workspace)
     sentences = [*verdict_lines(sweep), *notes]

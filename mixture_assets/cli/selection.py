@@ -101,7 +101,10 @@ def run(experiment: Path, pilot: bool, as_json: bool) -> None:
     for sentence in summary.sentences:
         click.echo(sentence)
     click.echo(f"page: {summary.page}")
-    say("next: `mixture select plan` for another budget, `mixture calibration` for the forecast")
+    say(
+        "next: `mixture select plan` for another budget; `mixture calibration --experiment` with "
+        "this file for its forecasts"
+    )
 
 
 @select.command("break-even", epilog="Example: mixture select break-even points.csv --json")
@@ -121,7 +124,12 @@ def break_even(points: Path, budget: float, train_params: float | None, as_json:
     POINTS is as for `fit --free`, with shares; ratios are of parameters where the columns
     train_params and selector_params are there, else multiples of the present one.
     """
-    from mixture_assets.selection_table import break_even_rows, break_even_table, read_points
+    from mixture_assets.selection_table import (
+        break_even_rows,
+        break_even_table,
+        free_fits,
+        read_points,
+    )
 
     known = read_points(points, train_params=train_params)
     answer = break_even_rows(known, budget=budget)
@@ -129,6 +137,9 @@ def break_even(points: Path, budget: float, train_params: float | None, as_json:
         print_json(answer)
         return
     print_table(*break_even_table(answer))
+    for method, found in free_fits(known).items():
+        for note in found["notes"]:
+            click.echo(f"note: {method}: {note}")
 
 
 @select.command(

@@ -101,21 +101,23 @@ def discover(
     return found
 
 
-def shards_at(path: str, domain: str, *, cache: Path) -> list[RawShard]:
+def shards_at(path: str, domain: str, *, cache: Path, noun: str = "") -> list[RawShard]:
     """The shards of one folder, or one file, that is called `domain` whatever its own name is.
+
+    Messages call it `noun`, by default the set of that name.
 
     Raises:
         MixtureError: There is nothing, or nothing of a known format.
     """
     fs, name = file_system(path)
+    noun = noun or f"{domain} set"
     fresh: dict[str, dict[str, Any]] = {}
     with _reading(domain):
         if fs.isdir(name):
-            noun = f"the {domain} set at {path!r}"
-            return _shards(fs, name, domain, _read_cache(cache), fresh, noun)
+            return _shards(fs, name, domain, _read_cache(cache), fresh, f"the {noun} at {path!r}")
         if not fs.isfile(name):
             raise MixtureError(
-                f"no {domain} set at {path!r}", hint=f"name a folder or a file; {KNOWN_FORMATS}"
+                f"no {noun} at {path!r}", hint=f"name a folder or a file; {KNOWN_FORMATS}"
             )
         info = fs.info(name)
         if (format_ := format_of(name)) is None:
@@ -179,6 +181,7 @@ def _shards(
     files = {n: i for n, i in infos.items() if all(map(is_visible, _parts_below(n, folder)))}
     _warn_of_half_written(domain, files)
     shards: dict[str, RawShard] = {}  # by digest
+    copies: list[str] = []
     for name, info in sorted(files.items()):
         if (format_ := format_of(name)) is None:
             continue
@@ -188,9 +191,12 @@ def _shards(
         digest = fresh[url]["digest"]
         shard = RawShard(domain, url, format_, int(info["size"]), digest, stamp)
         if first := shards.get(shard.digest):
-            _warn(f"{shard.name!r} is an exact copy of {first.name!r} and is left out")
+            copies.append(f"{shard.name!r} is an exact copy of {first.name!r}")
         else:
             shards[shard.digest] = shard
+    if copies:
+        more = f", and {len(copies) - 1} others of others" if len(copies) > 1 else ""
+        _warn(f"{copies[0]} and is left out{more}")
     if not shards:
         seen = (
             f": it holds {shortlist(_parts_below(n, folder)[-1] for n in infos)}" if infos else ""

@@ -114,9 +114,7 @@ def utility_fits(context: dg.AssetExecutionContext, lab: Lab) -> dg.MaterializeR
     points = sweep.points
     fits = curves(points)
     tables = {f"points_{model}": table(*point_table(own)) for model, own in points.items()}
-    tables |= {
-        f"fits_{model}": table(*fit_rows(own, points[model])) for model, own in fits.items() if own
-    }
+    tables |= {f"fits_{model}": table(*fit_rows(own)) for model, own in fits.items() if own}
     drawn = picture(small_png(utility_figure(sweep, fits)))
     return dg.MaterializeResult(metadata={"utility": drawn, **tables})
 

@@ -69,7 +69,7 @@ class UtilityFigure:
 
 @dataclass(frozen=True)
 class OverlapFigure:
-    """Shares of tokens that two methods have in common, a panel for each share of the pool."""
+    """Shares of a row's documents that a column's method chose too, a panel for each share."""
 
     methods: tuple[str, ...]
     panels: tuple[tuple[float, tuple[tuple[float, ...], ...]], ...]  # (share, matrix of shares)
@@ -94,6 +94,10 @@ def draw_utility(data: UtilityFigure) -> Figure:
         for i, name in enumerate(methods)
     ]
     keys.append(Line2D([], [], color=INK, marker="o", ms=5, ls="", label="filled: on the frontier"))
+    if any(panel.untrained is not None for panel in data.panels):
+        keys.append(
+            Line2D([], [], color=MUTED, lw=0.8, ls=DASHES[2], label="not trained on the pool")
+        )
     add_legend(figure, keys)
     return figure
 
@@ -112,7 +116,9 @@ def draw_overlap(data: OverlapFigure) -> Figure:
         ax.set_xticks(range(n), data.methods, rotation=40, ha="right")
         ax.set_yticks(range(n), data.methods if ax is axes[0] else [""] * n)
         ax.set_title(f"{100 * share:g} % of the pool")
+        ax.set_xlabel("chose them too")
         ax.grid(visible=False)
+    axes[0].set_ylabel("documents of")
     return figure
 
 

@@ -71,6 +71,10 @@ class UtilityFit:
         """90 % interval of a parameter."""
         return percentile_interval(getattr(self.draws, parameter))
 
+    def median(self, parameter: Parameter) -> float:
+        """Of the draws: inside of its interval, where least squares may end at a bound."""
+        return float(np.median(getattr(self.draws, parameter)))
+
     def predict(self, cost: float) -> tuple[float, float, float]:
         """Mean performance at a cost in multiples of C_full, and its 90 % interval."""
         low, high = percentile_interval(self.draws.predict([cost])[:, 0].tolist())

@@ -32,6 +32,7 @@ from mixture_assets.selection.priors import RATES, draw_panels, learned_share, p
 from mixture_assets.selection.shared_ends import fit_shared_ends
 
 RANDOM = "random"
+_NEGLIGIBLE = 1e-3
 DRAWS = 2100  # a multiple of the panels
 _PILOT = 0.5  # largest share of points that are a pilot, not a sweep
 _SAME = 0.01  # relative, of two sizes of selector
@@ -65,6 +66,17 @@ class Outlook:
     noise_sd: float = 0.0  # of one point at random
     notes: tuple[str, ...] = ()
     seed: int = 0
+
+    @property
+    def negligible(self) -> float:
+        """A gain that is none: a thousandth of what there is to be learned.
+
+        Draws of curves that begin and end alike differ by the last bits of their numbers.
+        """
+        if not self.fits:
+            return _NEGLIGIBLE  # performances are shares of it
+        values = [p.performance for p in self.points]
+        return _NEGLIGIBLE * (max(values) - min(values))
 
     @classmethod
     def of(
@@ -191,6 +203,7 @@ def _fitted(
         notes.append(f"left to priors: {error}")
 
     fits = fits_of_utility(learned, draws=DRAWS, seed=seed, refuse=refuse)
+    notes += [f"{name}: {note}" for name, fit in fits.items() for note in fit.notes]
     noise_sd = fits[RANDOM].noise_sd if RANDOM in fits else 0.0
     return {name: fit.draws for name, fit in fits.items()}, noise_sd, notes
 

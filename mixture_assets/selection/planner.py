@@ -211,7 +211,7 @@ class _Desk:
             gain=float(np.median(gain)),
             gain_low=gain_low,
             gain_high=gain_high,
-            is_sure=bool(np.quantile(gain, _ERROR / self.n_compared) > 0),
+            is_sure=bool(np.quantile(gain, _ERROR / self.n_compared) > self.outlook.negligible),
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from scipy.stats import chi2
 from scipy.stats import t as student
 
 from mixture_assets.core.errors import MixtureError
@@ -18,6 +19,8 @@ from mixture_assets.selection.utility import UtilityCurve, fit_as_published
 from mixture_assets.selection.utility_fit import PooledNoise, fit_utility
 
 _SAME = 1e-3  # relative: costs that were rounded, or read off a figure
+_LEAST_CELLS = 4  # one more than a curve has parameters
+_CHANCE = 0.01  # of calling a curve wrong that is not
 _ENOUGH = 6  # repeats of a method's own beyond its cells: its noise is then known to a third
 
 
@@ -116,7 +119,7 @@ def by_method(points: Sequence[Point]) -> dict[str, list[Point]]:
             raise MixtureError(
                 f"{method!r} has points of models of several sizes: training on the whole pool "
                 f"costs {min(full):.4g} to {max(full):.4g} FLOPs",
-                hint="fit one size at a time: choose one by its train_params",
+                hint="one size at a time: --train-params N, as in that column",
             )
     return {method: found[method] for method in sorted(found)}
 
@@ -164,18 +167,35 @@ def fits_of_utility(
         refuse: Told of each method with too few shares, which is then left out; without it,
             that is an error.
     """
-    level = at_one_cost(without_seeds(points)[0])
+    level, found = at_one_cost(without_seeds(points)[0]), cells(points)
     fits = {}
     for method, own in by_method(level).items():
         others = [p for p in level if p.method != method]
         try:
-            fits[method] = _fit(own, others, draws, [seed, zlib.crc32(method.encode())])
+            fit = _fit(own, others, draws, [seed, zlib.crc32(method.encode())])
+            off = _misfit([c for c in found if c.point.method == method], fit)
+            fits[method] = replace(fit, notes=(*fit.notes, *off))
         except MixtureError as error:
             named = MixtureError(f"{method!r}: {error}", hint=error.hint)
             if refuse is None:
                 raise named from error
             refuse(method, named)
     return fits
+
+
+def _misfit(own: Sequence[Cell], fit: UtilityFit) -> list[str]:
+    """A sentence where cells lie farther from their curve than noise takes them; else none.
+
+    Chi-square of the means over seeds, at 1 in 100: three parameters, one cell a share.
+    """
+    known = [(c.point, c.standard_error) for c in own if c.standard_error]
+    if len(known) < _LEAST_CELLS:
+        return []
+    gaps = [(p.performance - fit.curve.value(p.cost)) / e for p, e in known if e]
+    if chi2.sf(sum(g * g for g in gaps), len(gaps) - 3) > _CHANCE:
+        return []
+    most = max(map(abs, gaps))
+    return [f"points lie up to {most:.0f} standard errors off: no such curve, read the points"]
 
 
 def _fit(
@@ -208,7 +228,7 @@ def cells(points: Sequence[Point]) -> list[Cell]:
     """
     level, noise_sd = without_seeds(points)
     noise = _noises(level, noise_sd)
-    found = [_mean(group, noise[group[0].method]) for group in _grouped(level).values()]
+    found = [_mean(group, noise[_noise_of(group[0])]) for group in _grouped(level).values()]
     return sorted(found, key=lambda c: (c.point.total_flops, c.point.performance, c.point.method))
 
 
@@ -263,20 +283,25 @@ def _repeats(points: Sequence[Point]) -> PooledNoise:
     return PooledNoise(squares=squares, freedom=freedom)
 
 
+def _noise_of(point: Point) -> str:
+    """Whose repeats tell a point's noise: those of all for the whole pool, which all have."""
+    return "" if point.share is not None and point.share >= 1 else point.method
+
+
 def _noises(level: Sequence[Point], noise_sd: float | None) -> dict[str, _Noise]:
     """Of one point, by method: from its own repeats, or from all where these are too few."""
     every = _repeats(_distinct(level))
     n_effects = max(0, len({p.seed for p in level if p.seed}) - 1)
     # What the seeds' effects took is lost to the repeats of each method as to all.
     kept = max(every.freedom - n_effects, 1) / max(every.freedom, 1)
-    found: dict[str, _Noise] = {}
+    found = {"": _Noise(noise_sd, every.freedom * kept, "")}
     for method in {p.method for p in level}:
         own = _repeats([p for p in level if p.method == method])
         if noise_sd and every.squares and own.freedom >= _ENOUGH:
             part = own.squares / own.freedom / (every.squares / every.freedom)
             found[method] = _Noise(noise_sd * math.sqrt(part), own.freedom * kept, method)
         else:
-            found[method] = _Noise(noise_sd, every.freedom * kept, "")
+            found[method] = found[""]
     return found
 
 

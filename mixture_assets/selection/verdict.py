@@ -21,7 +21,7 @@ from mixture_assets.selection.outlook import RANDOM
 from mixture_assets.selection.points import Cell, Point, cells
 
 _ERROR = 0.05  # on each side, over all that is compared
-_SAME = 0.01  # costs that are alike
+_SAME = 1e-6  # costs that are alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Verdict:
     model: str
     method: str
     share: float
+    total_flops: float  # selection and training
     budget_flops: float
     baseline_share: float  # of the best random subset
     gain: float  # performance above random's
@@ -46,8 +47,11 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """For people."""
-        chosen = f"{self.method} at {100 * self.share:.3g} % of the pool"
-        within = f"within {flops_text(self.budget_flops)}"
+        chosen = (
+            f"{self.method} at {100 * self.share:.3g} % of the pool "
+            f"({flops_text(self.total_flops)} in all)"
+        )
+        within = f"within {flops_text(self.budget_flops)} for selection and training"
         found = (
             f"{self.gain:+.3f} nats (90 % interval over all {self.n_compared} choices compared "
             f"{self.low:+.3f} .. {self.high:+.3f})"
@@ -57,7 +61,7 @@ class Verdict:
                 f"{self.model}: no verdict {within}: of one seed nobody knows the noise, and "
                 f"{chosen} is {self.gain:+.3f} nats from random documents; add to [selection] seeds"
             )
-        random = f"random documents, at {100 * self.baseline_share:.3g} %"
+        random = f"the best random documents, {100 * self.baseline_share:.3g} % of the pool"
         if self.is_supported:
             return f"{self.model}: select by {chosen}; {within} it is {found} better than {random}"
         return (
@@ -123,6 +127,7 @@ def verdict(model: str, points: Sequence[Point], budget_share: float) -> Verdict
         model=model,
         method=cell.point.method,
         share=cell.point.trained_share,
+        total_flops=cell.point.total_flops,
         budget_flops=budget_share * cell.point.full_flops,
         baseline_share=base.point.trained_share,
         gain=best.value,

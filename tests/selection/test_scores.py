@@ -84,7 +84,7 @@ def test_scoring_goes_on_after_a_kill_between_shards(store, pool, specialist):
     found = write_scores(store, selector, pool, specialist)
     assert selector.scored == pool.n_documents - n_first
     assert found.flops == whole.flops + 1000  # prepared twice: it was paid twice
-    assert choose(found, 0.4) == choose(whole, 0.4)
+    assert choose(found, 0.4).doc_ids == choose(whole, 0.4).doc_ids
     again = Length()
     assert write_scores(store, again, pool, specialist) == found
     assert (again.prepared, again.scored) == (0, 0)
@@ -121,7 +121,8 @@ def test_names_follow_content_and_nothing_else(store, pool, specialist, document
 def test_excluded_documents_are_never_scored(store, pool_of, specialist, english):
     pool = pool_of(english[:9] + SPECIALIST, english[9:], SPECIALIST[:2], excluded=SPECIALIST)
     found = write_scores(store, Length(), pool, specialist)
-    chosen, n_tokens = choose(found, 1.0)
+    subset = choose(found, 1.0)
+    chosen, n_tokens = subset.doc_ids, subset.n_tokens
     assert set(chosen) == {doc_id(t) for t in english}
     assert n_tokens == pool.n_tokens
 
@@ -134,7 +135,8 @@ def test_documents_without_a_number_are_recorded_and_never_chosen(
     found = write_scores(store, Length(without=without, no_number=no_number), pool, specialist)
     assert found.n_nan == 7
     assert set(found.nan_doc_ids) == set(without)
-    chosen, n_tokens = choose(found, 1.0)
+    subset = choose(found, 1.0)
+    chosen, n_tokens = subset.doc_ids, subset.n_tokens
     assert set(chosen) == set(texts_of(pool)) - set(without)
     lost = sum(len(pool.tokenizer.reference.encode(t).ids) for t in english[:7])
     assert n_tokens == pool.n_tokens - lost
@@ -180,7 +182,8 @@ def test_a_share_is_reached_by_its_last_document_and_contains_smaller_ones(
     lengths = {i: len(pool.tokenizer.reference.encode(t).ids) for i, t in texts_of(pool).items()}
     before = []
     for share in (1e-9, 0.025, 0.1, 0.5, 0.9, 1.0):
-        chosen, n_tokens = choose(found, share)
+        subset = choose(found, share)
+        chosen, n_tokens = subset.doc_ids, subset.n_tokens
         assert n_tokens == sum(lengths[i] for i in chosen)
         assert n_tokens >= share * pool.n_tokens > n_tokens - lengths[chosen[-1]]
         assert chosen[: len(before)] == before
@@ -202,7 +205,8 @@ def test_equal_documents_are_chosen_once_and_counted_once(store, pool_of, specia
     pool = pool_of(english[:6] * 2, english[3:9])
     found = write_scores(store, Length(), pool, specialist)
     assert found.n_documents == 18
-    chosen, n_tokens = choose(found, 1.0)
+    subset = choose(found, 1.0)
+    chosen, n_tokens = subset.doc_ids, subset.n_tokens
     assert len(chosen) == len(set(chosen)) == 9
     assert n_tokens == pool.n_tokens
 
