@@ -241,7 +241,7 @@ def test_an_empty_pool_and_a_pool_of_the_target_alone_are_told(tmp_path, pool, t
     (tmp_path / "empty").mkdir()
     result = invoke("--pool", tmp_path / "empty", "--specialist", target, "--budget-flops", 1e13)
     assert result.exit_code == 1
-    assert "'pool' has no shard" in result.output
+    assert f"the pool at {str(tmp_path / 'empty')!r} has no shard" in result.output
     result = invoke("--pool", target, "--specialist", target, "--budget-flops", 1e13)
     assert result.exit_code == 1
     assert "has nothing but documents of the specialist set" in result.output
