@@ -145,7 +145,7 @@ def utility_figure(sweep: Sweep, fits: Mapping[str, Mapping[str, UtilityFit]]) -
         n_params = own[0].train_params or 0.0
         title = f"{model}: {n_params / 1e6:.3g} M parameters"
         panels.append(UtilityPanel(title, tuple(lines), sweep.untrained.get(model)))
-    return UtilityFigure(tuple(panels), "minus judged loss (nats)")
+    return UtilityFigure(tuple(panels), "minus judged loss (nats); bars: 90 %")
 
 
 def _curve(

@@ -85,6 +85,9 @@ def draw_utility(data: UtilityFigure) -> Figure:
             _plot_method(ax, line, methods.index(line.method))
         if panel.untrained is not None:
             ax.axhline(panel.untrained, color=MUTED, lw=0.8, ls=DASHES[2])
+            at = ax.get_yaxis_transform()
+            words = {"ha": "right", "va": "bottom", "size": 6.5, "color": MUTED}
+            ax.text(0.995, panel.untrained, "not trained on the pool", transform=at, **words)
         ax.set_title(panel.title)
         _flops_axis(ax, [p.flops for line in panel.lines for p in line.points if p.flops > 0])
         ax.yaxis.set_major_locator(MaxNLocator(6))
@@ -94,10 +97,6 @@ def draw_utility(data: UtilityFigure) -> Figure:
         for i, name in enumerate(methods)
     ]
     keys.append(Line2D([], [], color=INK, marker="o", ms=5, ls="", label="filled: on the frontier"))
-    if any(panel.untrained is not None for panel in data.panels):
-        keys.append(
-            Line2D([], [], color=MUTED, lw=0.8, ls=DASHES[2], label="not trained on the pool")
-        )
     add_legend(figure, keys)
     return figure
 
