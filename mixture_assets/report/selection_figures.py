@@ -86,8 +86,8 @@ def draw_utility(data: UtilityFigure) -> Figure:
         if panel.untrained is not None:
             ax.axhline(panel.untrained, color=MUTED, lw=0.8, ls=DASHES[2])
             at = ax.get_yaxis_transform()
-            words = {"ha": "right", "va": "bottom", "size": 6.5, "color": MUTED}
-            ax.text(0.995, panel.untrained, "not trained on the pool", transform=at, **words)
+            words = {"ha": "left", "va": "bottom", "size": 6.5, "color": MUTED}
+            ax.text(0.01, panel.untrained, "not trained on the pool", transform=at, **words)
         ax.set_title(panel.title)
         _flops_axis(ax, [p.flops for line in panel.lines for p in line.points if p.flops > 0])
         ax.yaxis.set_major_locator(MaxNLocator(6))
