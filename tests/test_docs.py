@@ -284,7 +284,7 @@ def commands(text):
 def complaint(command):
     """Why the command line cannot be one of ours; empty if it can."""
     words = shlex.split(command, comments=True)[1:]
-    if words[0] in ("-h", "--help"):
+    if words[0] in ("-h", "--help", "--version"):
         return ""
     verb = cli
     while isinstance(verb, click.Group):

@@ -56,7 +56,7 @@ def _in_passages(documents: ValidationSet, domain: DomainTokens, store: Path) ->
     found = np.zeros(len(own), bool)
     wanted = np.unique(own)
     for relative, _ in domain.arrays:
-        stream = np.load(store / relative, mmap_mode="r")
+        stream = np.load(store / relative, mmap_mode="r", allow_pickle=False)
         rows = stream[: len(stream) // WINDOW * WINDOW].reshape(-1, WINDOW)
         for first in range(0, len(rows), _PIECE):
             trained = _hashes(rows[first : first + _PIECE])

@@ -136,12 +136,15 @@ def test_the_training_gradient_is_the_plain_one_in_every_way(case):
     losses = [loss_of(model, tokens[GROUP == g]) for g in range(len(NAMES))]
     plain = sum(WEIGHT[name] * loss for name, loss in zip(NAMES, losses, strict=True))
     grads = torch.autograd.grad(plain, list(model.parameters()))
+    largest = max(float(g.abs().max()) for g in grads)
     for way, micro in itertools.product(WAYS, (100, 3)):
         done = step(model, tokens, gradient, way, micro)
         assert done.loss_nats == pytest.approx(float(plain.detach()), rel=1e-6)
         for (name, p), g in zip(model.named_parameters(), grads, strict=True):
+            # Softmax hardly feels a bias of keys: its gradient is a sum that nearly cancels, so
+            # rounding is as small as the terms allow, on some chips more than on others.
             torch.testing.assert_close(
-                p.grad, g, rtol=1e-4, atol=1e-6 * float(g.abs().max()), msg=f"{way} {name}"
+                p.grad, g, rtol=1e-4, atol=1e-7 * largest, msg=lambda m, n=name: f"{n}: {m}"
             )
 
 
