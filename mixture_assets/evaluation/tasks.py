@@ -11,6 +11,7 @@ The extra `tasks` brings lm-eval; nothing else here needs it.
 import contextlib
 import functools
 import importlib
+import io
 import logging
 import tempfile
 import warnings
@@ -79,12 +80,13 @@ def _lm_eval() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without a line from lm-eval for every choice that is cut; we say so once."""
+    """Without lm-eval's bars, and its line for every choice that is cut; we say so once."""
     logger = logging.getLogger("lm_eval")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         logger.setLevel(before)
 
